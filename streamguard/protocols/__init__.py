@@ -1,0 +1,1 @@
+"""Sans-I/O parsers: bytes in, typed results out, and never an exception for what a peer sent."""
