@@ -1,0 +1,1 @@
+"""Bundles, engines, batches: from hops to window scores."""

@@ -1,0 +1,333 @@
+"""The words of ``bundle.yaml`` (schema ``streamguard.bundle/1``), and what must fit together.
+
+Pydantic checks types and refuses unknown keys, straight into frozen dataclasses;
+:func:`inconsistencies` checks one field against another.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
+
+from streamguard.clock import HOP_SAMPLES, SAMPLE_RATE_HZ, WINDOW_HOPS
+from streamguard.verdict.calibration import Exposure, LegModel, LlrAffine
+from streamguard.verdict.scores import Channel
+
+MAX_LEFT_CONTEXT = SAMPLE_RATE_HZ
+"""A second; a network that needs more declares ``unit: window``."""
+MAX_TENSOR_ITEMS = 1 << 24
+"""Of one row of a batch: 64 MiB; larger is a mistake or an attack."""
+
+Precision = Literal["fp32", "int8", "fp16"]
+Unit = Literal["hop", "head", "window"]
+Task = Literal["detection", "attribution"]
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
+
+def _frozen(mapping: Mapping[_K, _V]) -> Mapping[_K, _V]:
+    return MappingProxyType(dict(mapping))
+
+
+Text = Annotated[str, Field(min_length=1, max_length=4096)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+TensorName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,127}$")]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\.onnx$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Size = Annotated[int, Field(ge=1, le=MAX_TENSOR_ITEMS)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """An input or output of a graph."""
+
+    name: TensorName
+    dtype: Literal["float32"]
+    shape: Annotated[tuple[Literal["batch"] | Size, ...], Field(min_length=2, max_length=5)]
+    """The first is ``batch``, the others are numbers."""
+    meaning: str = ""
+
+    @property
+    def row(self) -> tuple[int, ...]:
+        """The shape of one item of a batch."""
+        return tuple(size for size in self.shape if isinstance(size, int))
+
+
+@dataclass(frozen=True, slots=True)
+class StateSpec:
+    """What a graph carries from hop to hop; the leg keeps it, zeros at the start of a segment."""
+
+    source: Annotated[TensorName, Field(alias="in")]
+    target: Annotated[TensorName, Field(alias="out")]
+    shape: Annotated[tuple[Size, ...], Field(min_length=1, max_length=4)]
+
+
+@dataclass(frozen=True, slots=True)
+class GraphSpec:
+    """One ONNX file of the bundle."""
+
+    file: FileName
+    sha256: Sha256
+    unit: Unit
+    inputs: Annotated[tuple[TensorSpec, ...], Field(min_length=1, max_length=16)]
+    outputs: Annotated[tuple[TensorSpec, ...], Field(min_length=1, max_length=16)]
+    precision: Precision = "fp32"
+    left_context: Annotated[int, Field(ge=0, le=MAX_LEFT_CONTEXT)] = 0
+    state: Annotated[tuple[StateSpec, ...], Field(max_length=8)] = ()
+
+    @property
+    def sums(self) -> tuple[TensorSpec, ...]:
+        """Outputs that add up over hops: all but the state."""
+        carried = {state.target for state in self.state}
+        return tuple(tensor for tensor in self.outputs if tensor.name not in carried)
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratorLabel:
+    """A generator, and the technology that it belongs to."""
+
+    name: Name
+    technology: Name
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Classes in the order of the logits; both empty for detection."""
+
+    technology: tuple[Name, ...]
+    generator: tuple[GeneratorLabel, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ConformalDoc:
+    """Sorted nonconformity scores 1 - p(label) of held-out clips."""
+
+    technology: Annotated[tuple[Share, ...], Field(min_length=1, max_length=100_000)]
+    generator: Annotated[tuple[Share, ...], Field(min_length=1, max_length=100_000)]
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationDoc:
+    """What is calibrated for one precision and one channel class, as written."""
+
+    llr: LlrAffine | None = None
+    leg: LegModel | None = None
+    conformal: ConformalDoc | None = None
+    exposure: Exposure = field(default_factory=Exposure)
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """Softmax confidence below which a label is not said; None for detection."""
+
+    technology: Share | None = None
+    generator: Share | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The whole of ``bundle.yaml``."""
+
+    schema: Literal["streamguard.bundle/1"]
+    name: Name
+    version: Text
+    task: Task
+    sample_rate_hz: int
+    hop_samples: int
+    window_hops: int
+    normalisation: Literal["running_peak", "window_peak", "none"]
+    graphs: Annotated[
+        Mapping[Name, GraphSpec],
+        Field(min_length=1, max_length=16),
+        AfterValidator(_frozen),
+    ]
+    labels: Labels
+    calibration: Annotated[
+        Mapping[Precision, Mapping[Channel, CalibrationDoc]], AfterValidator(_frozen)
+    ]
+    thresholds: Thresholds
+    licence: Text
+    trained_on: Text
+    metrics: Annotated[Mapping[Text, float], Field(max_length=256), AfterValidator(_frozen)]
+    made_with: Annotated[Mapping[Text, Text], Field(max_length=64), AfterValidator(_frozen)]
+
+    # Nested dataclasses inherit this (pydantic: configuration propagation).
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+MANIFEST: TypeAdapter[Manifest] = TypeAdapter(Manifest)
+
+
+def inconsistencies(manifest: Manifest) -> Iterator[str]:
+    """Everything that does not fit together, each as ``field: what is wrong``."""
+    fixed = {
+        "sample_rate_hz": SAMPLE_RATE_HZ,
+        "hop_samples": HOP_SAMPLES,
+        "window_hops": WINDOW_HOPS,
+    }
+    for name, must in fixed.items():
+        if (value := getattr(manifest, name)) != must:
+            yield f"{name}: {value}: this version runs {must} only"
+    yield from _labels(manifest)
+    for name, graph in manifest.graphs.items():
+        yield from (f"graphs.{name}.{problem}" for problem in _graph(manifest, graph))
+    yield from _partners(manifest)
+    yield from _calibration(manifest)
+    set_thresholds = (manifest.thresholds.technology, manifest.thresholds.generator)
+    if manifest.task == "detection" and set_thresholds != (None, None):
+        yield "thresholds: must be empty for detection"
+    if manifest.task == "attribution" and None in set_thresholds:
+        yield "thresholds: attribution needs technology and generator"
+
+
+def _labels(manifest: Manifest) -> Iterator[str]:
+    labels = manifest.labels
+    generators = [generator.name for generator in labels.generator]
+    if manifest.task == "detection":
+        if labels.technology or labels.generator:
+            yield "labels: must be empty for detection"
+        return
+    if not labels.technology or not labels.generator:
+        yield "labels: attribution needs technology and generator"
+    if len(set(labels.technology)) != len(labels.technology):
+        yield "labels.technology: a label is given twice"
+    if len(set(generators)) != len(generators):
+        yield "labels.generator: a label is given twice"
+    for generator in labels.generator:
+        if generator.technology not in labels.technology:
+            yield f"labels.generator: {generator.name}: {generator.technology} is no technology"
+
+
+def _graph(manifest: Manifest, graph: GraphSpec) -> Iterator[str]:
+    for where, tensors in (("inputs", graph.inputs), ("outputs", graph.outputs)):
+        names = [tensor.name for tensor in tensors]
+        if len(set(names)) != len(names):
+            yield f"{where}: a name is given twice"
+        for tensor in tensors:
+            if tensor.shape[0] != "batch" or "batch" in tensor.shape[1:]:
+                yield f"{where}.{tensor.name}.shape: batch first, then numbers"
+            elif math.prod(tensor.row) > MAX_TENSOR_ITEMS:
+                yield f"{where}.{tensor.name}.shape: more than {MAX_TENSOR_ITEMS} items a row"
+    if graph.unit != "hop" and graph.state:
+        yield f"state: must be empty for unit {graph.unit}"
+    if graph.unit != "hop" and graph.left_context:
+        yield f"left_context: {graph.left_context}: must be 0 for unit {graph.unit}"
+    yield from _state(graph)
+    if graph.unit in ("hop", "window"):
+        hops = 1 if graph.unit == "hop" else manifest.window_hops
+        yield from _samples(graph, graph.left_context + hops * manifest.hop_samples)
+    if graph.unit in ("head", "window"):
+        yield from _logits(manifest, graph)
+    if graph.unit == "hop" and not graph.sums:
+        yield "outputs: a hop graph needs an output that is not state"
+    if graph.unit == "hop" and manifest.normalisation == "window_peak":
+        yield "unit: hop: normalisation window_peak needs unit window"
+
+
+def _state(graph: GraphSpec) -> Iterator[str]:
+    inputs = {tensor.name: tensor for tensor in graph.inputs}
+    outputs = {tensor.name: tensor for tensor in graph.outputs}
+    if len({s.source for s in graph.state} | {s.target for s in graph.state}) != 2 * len(
+        graph.state
+    ):
+        yield "state: a name is given twice"
+    for state in graph.state:
+        for name, tensors in ((state.source, inputs), (state.target, outputs)):
+            if name not in tensors:
+                yield f"state: {name}: no such tensor"
+            elif tensors[name].row != state.shape:
+                yield f"state: {name}: shape {list(state.shape)} is not {list(tensors[name].row)}"
+
+
+def _samples(graph: GraphSpec, length: int) -> Iterator[str]:
+    carried = {state.source for state in graph.state}
+    free = [tensor for tensor in graph.inputs if tensor.name not in carried]
+    if [tensor.name for tensor in free] != ["samples"]:
+        yield "inputs: must be samples, and the state if there is one"
+    elif free[0].row != (length,):
+        yield f"inputs.samples.shape: {list(free[0].shape)}: must be [batch, {length}]"
+
+
+def _logits(manifest: Manifest, graph: GraphSpec) -> Iterator[str]:
+    if manifest.task == "detection":
+        needed = {"logit": 1}
+    else:
+        needed = {
+            "technology_logits": len(manifest.labels.technology),
+            "generator_logits": len(manifest.labels.generator),
+        }
+    outputs = {tensor.name: tensor for tensor in graph.outputs}
+    for name, size in needed.items():
+        if name not in outputs:
+            yield f"outputs: {name} is missing"
+        elif outputs[name].row != (size,):
+            yield f"outputs.{name}.shape: {list(outputs[name].shape)}: must be [batch, {size}]"
+    for name in outputs.keys() - needed.keys() - {"embedding"}:
+        yield f"outputs.{name}: unknown; allowed are {', '.join(needed)}, embedding"
+
+
+def _partners(manifest: Manifest) -> Iterator[str]:
+    """One graph per unit and precision; each hop graph finds a head that takes its sums."""
+    graphs = manifest.graphs
+    for (a, one), (b, two) in itertools.combinations(graphs.items(), 2):
+        if (one.unit, one.precision) == (two.unit, two.precision):
+            yield f"graphs.{b}: unit and precision as in graphs.{a}"
+        if one.file == two.file:
+            yield f"graphs.{b}.file: {two.file}: as in graphs.{a}"
+    if not any(graph.unit in ("hop", "window") for graph in graphs.values()):
+        yield "graphs: there is no graph of unit hop or window"
+    for name, graph in graphs.items():
+        if graph.unit != "hop":
+            continue
+        heads = {head.precision: head for head in graphs.values() if head.unit == "head"}
+        head = heads.get(graph.precision, heads.get("fp32"))
+        if head is None:
+            yield f"graphs.{name}: no head graph in {graph.precision} or fp32"
+        elif {t.name: t.row for t in graph.sums} != {t.name: t.row for t in head.inputs}:
+            yield f"graphs.{name}.outputs: without the state they must be the inputs of its head"
+
+
+def _calibration(manifest: Manifest) -> Iterator[str]:
+    for precision, channels in manifest.calibration.items():
+        for channel, doc in channels.items():
+            at = f"calibration.{precision}.{channel}"
+            yield from (f"{at}.{problem}" for problem in _calibration_of(manifest.task, doc))
+
+
+def _calibration_of(task: Task, doc: CalibrationDoc) -> Iterator[str]:
+    if task == "detection":
+        if doc.llr is None or doc.leg is None:
+            yield "llr, leg: detection needs both"
+        if doc.conformal is not None:
+            yield "conformal: must be null for detection"
+    else:
+        if doc.llr is not None or doc.leg is not None:
+            yield "llr, leg: must be null for attribution"
+        if doc.conformal is None:
+            yield "conformal: attribution needs it"
+    if doc.llr is not None and doc.llr.scale <= 0:
+        yield f"llr.scale: {doc.llr.scale}: must be above 0, or the sign of every score turns"
+    if doc.leg is not None:
+        if doc.leg.spoof_mean <= doc.leg.bonafide_mean:
+            yield "leg.spoof_mean: must be above bonafide_mean"
+        if doc.leg.between_sd < 0 or doc.leg.within_sd <= 0:
+            yield "leg: between_sd must be at least 0 and within_sd above 0"
+        if doc.leg.correlation_hops < 1:
+            yield f"leg.correlation_hops: {doc.leg.correlation_hops}: must be at least 1"
+    if doc.conformal is not None:
+        for field in ("technology", "generator"):
+            scores = getattr(doc.conformal, field)
+            if any(a > b for a, b in itertools.pairwise(scores)):
+                yield f"conformal.{field}: must be sorted"
+    exposure = doc.exposure
+    counts = (exposure.clips, exposure.legs, exposure.speakers, exposure.sources, exposure.hours)
+    if min(counts) < 0:
+        yield "exposure: must not be negative"
