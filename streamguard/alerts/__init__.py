@@ -1,0 +1,1 @@
+"""From verdicts to alerts: lifecycle, durable outbox, MQTT."""
