@@ -1,0 +1,425 @@
+"""The daemon: one configuration, one TaskGroup; start, serve, re-read, shut down."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from streamguard import __version__
+from streamguard.alerts.desk import AlertDesk
+from streamguard.alerts.publisher import Publisher
+from streamguard.alerts.topics import Topics
+from streamguard.clock import Clock, SystemClock
+from streamguard.config import Config, SourceSettings, load_config
+from streamguard.errors import AudioFileError, ConfigError, SourceError, StreamguardError
+from streamguard.events import EndReason, SourceDown, SourceEvent
+from streamguard.facts import Judging
+from streamguard.inference.pair import open_models
+from streamguard.inference.scorer import Scorer
+from streamguard.inference.worker import InferenceWorker
+from streamguard.monitor import Monitor
+from streamguard.observe import Observation
+from streamguard.scoring import make_scorer, pair_names
+from streamguard.settings import Secret, Section
+from streamguard.sources.base import Source
+from streamguard.sources.make import make_source
+from streamguard.sources.settings import FileSettings
+from streamguard.status import StatusBoard
+from streamguard.supervise import Supervisor
+from streamguard.telemetry.http import HealthServer, HttpError
+from streamguard.telemetry.lag import sample_loop_lag
+from streamguard.telemetry.log import configure_logging
+from streamguard.telemetry.metrics import Metrics
+from streamguard.telemetry.redaction import Redactor
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Part:
+    """A running piece of the daemon, and the settings that it was started with."""
+
+    settings: object
+    task: asyncio.Task[None]
+
+
+class Daemon:
+    """Owns everything that runs. :meth:`serve` returns when it has been asked to stop."""
+
+    def __init__(self, config: Config, config_path: Path, clock: Clock | None = None) -> None:
+        self._config = config
+        self._path = config_path
+        self._clock = clock or SystemClock()
+        self._redactor = Redactor()
+        self._stop = asyncio.Event()
+        self._reload = asyncio.Event()
+        self._parts: dict[str, _Part] = {}
+        self._sources: dict[str, Source] = {}
+        self._publisher: Publisher | None = None
+        self.failed = False
+        """Whether a defect, and nobody's wish, has ended it."""
+        self.metrics = Metrics()
+        self.observation = Observation(self.metrics, self._clock)
+
+    def stop(self) -> None:
+        """Ask for a graceful end."""
+        self._stop.set()
+
+    def reload(self) -> None:
+        """Ask for the configuration to be read again."""
+        self._reload.set()
+
+    async def serve(self) -> None:
+        """Start, serve until :meth:`stop`, shut down within the budget.
+
+        Raises what makes starting impossible (BundleError, EngineError, OutboxError, HttpError).
+        """
+        await self._start()
+        config = self._config
+        asyncio.get_running_loop().set_exception_handler(self._defect)
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                background = [
+                    group.create_task(self._worker_lives(), name="inference-watch"),
+                    group.create_task(
+                        sample_loop_lag(self.metrics.event_loop_lag_seconds.set), name="loop-lag"
+                    ),
+                    group.create_task(self._board.run(), name="status-board"),
+                ]
+                await self._reconcile(config)
+                logger.info("ready: node %s, sources %d", config.node, len(config.sources))
+                await self._until_stopped()
+                await self._shut_down()
+                for task in background:
+                    task.cancel()
+        finally:
+            # Also after a defect in one of the tasks: threads and files are closed in any case.
+            await self._worker.stop(2.0, drain=False)
+            await self._desk.close()
+
+    async def _start(self) -> None:
+        config = self._config
+        self._configure_log(config)
+        topics = Topics(config.mqtt.prefix if config.mqtt else "streamguard", config.node)
+        self._topics = topics
+        self._desk = AlertDesk(config.alerts, topics, self._clock, config.outbox)
+        self._worker = InferenceWorker(
+            self._first_scorer, lambda result: self._monitor.on_result(result), config.inference
+        )
+        await self._desk.start([source.name for source in config.sources])
+        try:
+            await self._worker.start()
+        except BaseException:
+            await self._desk.close()
+            raise
+        self._judging = await asyncio.to_thread(Judging.of, config, self._models)
+        self._monitor = Monitor(
+            inference=self._worker,
+            sink=self._desk,
+            clock=self._clock,
+            make_voter=self._judging.voter,
+            make_context=self._judging.context,
+            observer=self.observation,
+        )
+        self._board = StatusBoard(
+            topics=topics,
+            clock=self._clock,
+            desk=self._desk,
+            monitor=self._monitor,
+            worker=self._worker,
+            observation=self.observation,
+            judging=self._judging,
+        )
+
+    def _first_scorer(self) -> Scorer:
+        self._models = open_models(pair_names(self._config))
+        return make_scorer(self._models, lambda: self._config.gate, self._config.inference)
+
+    def _configure_log(self, config: Config) -> None:
+        configure_logging(config.log, self._redactor)
+        for secret in _secrets_in(config):
+            with suppress(ValueError):  # whoever needs it will say that it can't be read
+                self._redactor.register(secret.read())
+
+    def _defect(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Nobody can catch an exception in a callback: log it, and end as after any defect."""
+        loop.default_exception_handler(context)
+        if context.get("exception") is not None:
+            self.failed = True
+            self.stop()
+
+    async def _worker_lives(self) -> None:
+        """A dead inference thread ends the daemon: better restarted than deaf."""
+        await self._worker.wait()
+        if not self._stop.is_set():
+            raise RuntimeError("the inference thread ended by itself")
+
+    async def _until_stopped(self) -> None:
+        while True:
+            waits = {
+                asyncio.create_task(self._stop.wait(), name="wait-stop"),
+                asyncio.create_task(self._reload.wait(), name="wait-reload"),
+            }
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in waits:
+                    task.cancel()
+                await asyncio.gather(*waits, return_exceptions=True)
+            if self._stop.is_set():
+                return
+            self._reload.clear()
+            await self._re_read()
+
+    # Parts: started, left alone or restarted according to what the configuration says of them.
+
+    async def _reconcile(self, config: Config) -> None:
+        wanted: dict[str, tuple[object, Callable[[], Coroutine[Any, Any, None]]]] = {}
+        if config.http.listen is not None:
+            starting = not self._parts
+            wanted["http"] = (config.http, partial(self._serve_http, config, required=starting))
+        if config.mqtt is not None:
+            wanted["mqtt"] = (config.mqtt, partial(self._publish, config))
+        for settings in config.sources:
+            wanted[f"source:{settings.name}"] = (settings, partial(self._supervise, settings))
+        for name in [n for n in self._parts if n not in wanted]:
+            await self._stop_part(name)
+        for name, (settings_now, run) in wanted.items():
+            running = self._parts.get(name)
+            if running is not None and running.settings == settings_now:
+                continue
+            if running is not None:
+                await self._stop_part(name)
+            task = self._group.create_task(run(), name=name)
+            self._parts[name] = _Part(settings_now, task)
+
+    async def _stop_part(self, name: str) -> None:
+        part = self._parts.pop(name)
+        logger.info("stopping %s", name)
+        if name == "mqtt" and self._publisher is not None:
+            self._publisher.stop(drain_s=2.0)
+            await asyncio.wait([part.task], timeout=4.0)
+        part.task.cancel()
+        await asyncio.wait([part.task])
+        if name.startswith("source:"):
+            source = name.removeprefix("source:")
+            self._sources.pop(source, None)
+            await self._monitor.end_source(source, EndReason.SHUTDOWN)
+            self.observation.forget_source(source)
+            self._board.forget_source(source)
+
+    async def _serve_http(self, config: Config, *, required: bool) -> None:
+        """Until cancelled. Not to be had at the start is an error; later, calls matter more."""
+        assert config.http.listen is not None
+        token = config.http.token.read() if config.http.token else None
+        server = HealthServer(
+            config.http.listen, self.metrics, self._board.readiness, self._board.status, token
+        )
+        try:
+            async with server:
+                await asyncio.get_running_loop().create_future()  # until cancelled
+        except HttpError as err:
+            if required:
+                raise
+            logger.error("no health server until the configuration is re-read: %s", err)
+            self._parts.pop("http", None)
+
+    async def _publish(self, config: Config) -> None:
+        assert config.mqtt is not None
+        self._publisher = self._board.publisher = Publisher(
+            config.mqtt,
+            self._topics,
+            self._desk,
+            self._clock,
+            on_publish_seconds=self.metrics.mqtt_publish_seconds.observe,
+        )
+        try:
+            await self._publisher.run()
+        finally:
+            self._publisher = self._board.publisher = None
+
+    async def _supervise(self, settings: SourceSettings) -> None:
+        name = settings.name
+        self._desk.watch_source(name)
+        source = self._sources[name] = make_source(settings, self._clock)
+        self._board.sources[name] = source
+        live = not isinstance(settings, FileSettings)
+
+        async def emit(event: SourceEvent) -> None:
+            await self._monitor.emit(event, live=live)
+
+        async def died(reason: str, degraded: bool) -> None:
+            await emit(SourceDown(name, reason))
+            await self._desk.source_lost(name, reason)
+            self._board.source_died(name, reason, degraded=degraded)
+
+        async def run() -> None:
+            await source.run(emit)
+
+        async def play() -> None:
+            # A file that is broken now will be broken the next time: no restart.
+            try:
+                await source.run(emit)
+            except (AudioFileError, SourceError) as err:
+                logger.error("source %s: %s", name, err)
+                await emit(SourceDown(name, str(err)))
+
+        await (Supervisor(name, run, died, self._clock).serve() if live else play())
+        logger.info("source %s has come to its end", name)
+        self._sources.pop(name, None)
+        if not self._sources:
+            # Only recordings end by themselves; with the last one there is nothing left to hear.
+            self.stop()
+
+    # Reading the configuration again.
+
+    async def _re_read(self) -> None:
+        try:
+            config = await asyncio.to_thread(load_config, self._path)
+            await self._apply(config)
+        except ConfigError as err:
+            logger.error("configuration not taken over, the old one stays: %s", err)
+        except StreamguardError as err:
+            logger.error("configuration only partly taken over: %s", err)
+
+    async def _apply(self, config: Config) -> None:
+        old = self._config
+        fixed = [
+            name
+            for name in ("node", "outbox", "alerts", "inference")
+            if getattr(config, name) != getattr(old, name)
+        ]
+        if (config.mqtt and config.mqtt.prefix) != (old.mqtt and old.mqtt.prefix):
+            fixed.append("mqtt.prefix")
+        if fixed:
+            logger.warning("needs a restart to take effect: %s", ", ".join(fixed))
+            kept = {name: getattr(old, name) for name in fixed if name != "mqtt.prefix"}
+            config = config.model_copy(update=kept)
+        self._configure_log(config)
+        if pair_names(config) != pair_names(old):
+            judging = await self._replace_models(config)
+        else:
+            judging = await asyncio.to_thread(Judging.of, config, self._models)
+        self._config = config
+        if judging != self._judging or config.gate != old.gate:
+            self._judging = self._board.judging = judging
+            # In this order: an old voter must not raise again what has just been closed.
+            self._monitor.judge_anew(judging.voter, judging.context)
+            await self._desk.model_changed("the configuration was re-read")
+        await self._reconcile(config)
+        logger.info("configuration re-read from %s", self._path)
+
+    async def _replace_models(self, config: Config) -> Judging:
+        # Loaded and judged beside the running ones: live audio waits for the swap alone, and the
+        # new scores meet the new voters at once.
+        models = await asyncio.to_thread(open_models, pair_names(config))
+        judging = await asyncio.to_thread(Judging.of, config, models)
+        await self._worker.replace_models(lambda: models)
+        self._models = models
+        return judging
+
+    # The ladder.
+
+    async def _shut_down(self) -> None:
+        """Sources, inference, alerts, broker: each rung has its share of the budget."""
+        budget_s = self._config.shutdown_budget_s
+        logger.info("shutting down, at most %.0f s", budget_s)
+        for name in [n for n in self._parts if n.startswith("source:")]:
+            self._parts[name].task.cancel()
+        sources = [p.task for n, p in self._parts.items() if n.startswith("source:")]
+        if sources:
+            _, stuck = await asyncio.wait(sources, timeout=0.2 * budget_s)
+            for task in stuck:
+                logger.error("%s does not stop; going on without it", task.get_name())
+        try:
+            async with asyncio.timeout(0.3 * budget_s):
+                await self._monitor.end_all(EndReason.SHUTDOWN)
+        except TimeoutError:
+            logger.error("inference did not finish in time; its last windows are lost")
+        await self._worker.stop(0.15 * budget_s)
+        await self._desk.shutdown()
+        mqtt = self._parts.get("mqtt")
+        if mqtt is not None and self._publisher is not None:
+            self._publisher.stop(drain_s=0.2 * budget_s)
+            await asyncio.wait([mqtt.task], timeout=0.3 * budget_s)
+        for part in self._parts.values():
+            part.task.cancel()
+
+
+def _secrets_in(section: Section) -> list[Secret]:
+    found: list[Secret] = []
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        items = value if isinstance(value, tuple) else (value,)
+        for item in items:
+            if isinstance(item, Secret):
+                found.append(item)
+            elif isinstance(item, Section):
+                found += _secrets_in(item)
+    return found
+
+
+def _install_signals(daemon: Daemon) -> None:
+    loop = asyncio.get_running_loop()
+    asked = False
+
+    def stop(number: signal.Signals) -> None:
+        nonlocal asked
+        if asked:
+            # Twice means now. Dying by the signal itself tells our parent the truth.
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        asked = True
+        logger.info("%s: stopping; once more to force", number.name)
+        daemon.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, number)
+    loop.add_signal_handler(signal.SIGHUP, daemon.reload)
+
+
+def run_daemon(config_path: Path) -> int:
+    """``streamguard run``: 0 after a graceful end. Raises ConfigError and what start-up raises."""
+    config = load_config(config_path)
+
+    async def main() -> int:
+        daemon = Daemon(config, config_path)
+        _install_signals(daemon)
+        logger.info("streamguard %s", __version__)
+        await daemon.serve()
+        return 1 if daemon.failed else 0
+
+    status = 1
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        try:
+            status = runner.run(main())
+        except* StreamguardError as group:
+            raise _first(group) from None
+    return status
+
+
+def _first(group: BaseExceptionGroup[StreamguardError]) -> StreamguardError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, StreamguardError)
+    return error
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop where it is installed: it reads sockets in bursts with less work per packet."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop

@@ -1,0 +1,116 @@
+"""What alerts and status repeat about models, engine and rule: built once per configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from streamguard.alerts.context import DecisionRule, EngineFacts, LegContext, ModelFacts
+from streamguard.clock import LegClock
+from streamguard.config import Config
+from streamguard.events import LegRole, LegStarted
+from streamguard.inference.network import Network
+from streamguard.inference.scorer import Models
+from streamguard.verdict.calibration import ChannelCalibration
+from streamguard.verdict.rulebook import Rulebook
+from streamguard.verdict.scores import Channel
+from streamguard.verdict.settings import VerdictSettings
+from streamguard.verdict.voter import Voter
+
+
+def _model(network: Network) -> ModelFacts:
+    manifest = network.bundle.manifest
+    return ModelFacts(manifest.name, manifest.version, network.bundle.sha256)
+
+
+def rule_of(settings: VerdictSettings) -> DecisionRule:
+    """The rule's name and the numbers it decides by."""
+    part = settings.sequential if settings.rule == "sequential" else settings.majority
+    numbers: dict[str, float] = {
+        key: float(value)
+        for key, value in part.model_dump().items()
+        if isinstance(value, int | float)
+    }
+    return DecisionRule(settings.rule, numbers | {"clear_llr": settings.clear_llr})
+
+
+@dataclass(frozen=True, slots=True)
+class Judging:
+    """How legs are judged under one configuration with one pair of models."""
+
+    detector: ModelFacts
+    attribution: ModelFacts | None
+    engine: EngineFacts
+    requested: EngineFacts
+    rule: DecisionRule
+    calibrations: Mapping[Channel, ChannelCalibration]
+    settings: VerdictSettings
+    prior: float
+    node: str
+
+    @classmethod
+    def of(cls, config: Config, models: Models) -> Judging:
+        info = models.detector.engine.info
+        precision = models.detector.precision
+        calibrations = models.detector.bundle.calibrations.get(precision, {})
+        # Boundaries are simulated once and remembered: here, not when the first call comes.
+        Rulebook.make(config.verdict, calibrations)
+        return cls(
+            detector=_model(models.detector),
+            attribution=_model(models.attribution) if models.attribution else None,
+            engine=EngineFacts(info.target, info.provider, precision),
+            requested=EngineFacts(info.target, info.requested_provider, info.requested_precision),
+            rule=rule_of(config.verdict),
+            calibrations=calibrations,
+            settings=config.verdict,
+            prior=config.prior,
+            node=config.node,
+        )
+
+    def voter(self, started: LegStarted) -> Voter:
+        return Voter(
+            self.settings,
+            self.calibrations,
+            self.prior,
+            started.role is LegRole.MIXED,
+            started.leg,
+        )
+
+    def context(self, started: LegStarted, clock: LegClock) -> LegContext:
+        return LegContext(
+            node=self.node,
+            source=started.source,
+            call=started.call,
+            leg=started.leg,
+            leg_index=started.index,
+            role=started.role,
+            codec=started.codec,
+            clock=clock,
+            detector=self.detector,
+            engine=self.engine,
+            rule=self.rule,
+            calibration=f"{self.detector.sha256[:12]}/{self.engine.precision}",
+            attribution=self.attribution,
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """For status: models, and the engine as asked and as got."""
+
+        def model(facts: ModelFacts | None) -> dict[str, str] | None:
+            if facts is None:
+                return None
+            return {"name": facts.name, "version": facts.version, "sha256": facts.sha256}
+
+        def engine(facts: EngineFacts) -> dict[str, str]:
+            return {
+                "target": facts.target,
+                "provider": facts.provider,
+                "precision": facts.precision,
+            }
+
+        return {
+            "model": {"detector": model(self.detector), "attribution": model(self.attribution)},
+            "engine": {"requested": engine(self.requested), "effective": engine(self.engine)},
+            "rule": {"name": self.rule.name, "thresholds": dict(self.rule.thresholds)},
+        }

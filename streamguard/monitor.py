@@ -1,0 +1,295 @@
+"""Legs of all sources, from event to verdict: intake, inference, voter, alert desk.
+
+Owned by the event loop. What is slow (resampling, gate, networks) happens in the inference worker;
+what is durable (alerts) behind the sink. Nothing here knows where audio comes from or goes to.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from streamguard.alerts.context import LatencySnapshot, LegContext, QualitySnapshot
+from streamguard.audio.frames import RawBlock
+from streamguard.audio.intake import Intake
+from streamguard.clock import Clock, LegClock
+from streamguard.events import (
+    Audio,
+    CallEnded,
+    CallStarted,
+    EndReason,
+    Gap,
+    GapReason,
+    Hold,
+    LegEnded,
+    LegRole,
+    LegStarted,
+    LegUpdated,
+    MediaChanged,
+    Quality,
+    Resume,
+    SegmentStarted,
+    SourceDown,
+    SourceEvent,
+    SourceUp,
+    Tone,
+)
+from streamguard.inference.scorer import HopResult
+from streamguard.telemetry.latency import QuantileTracker
+from streamguard.verdict.scores import State, Verdict
+from streamguard.verdict.voter import Voter
+
+ENDED_LEGS_KEPT = 64
+"""Legs that are over but still shown in ``/status``: enough to read what the last calls were."""
+LEG_LATENCY_WINDOW = 200
+"""Windows (100 s) over which a leg's own latency quantiles are taken."""
+
+
+class Inference(Protocol):
+    """What the monitor asks of the inference worker."""
+
+    async def submit(self, block: RawBlock) -> None:
+        """Queue a block of a recording; wait for room."""
+
+    def submit_nowait(self, block: RawBlock) -> None:
+        """Queue a block of a live leg; what has no room is dropped, oldest first, and counted."""
+
+    async def close_leg(self, leg: str) -> None:
+        """Return when every result of the leg has been delivered."""
+
+
+class VerdictSink(Protocol):
+    """Who is told what is said of a leg: the alert desk, or a collector."""
+
+    async def verdict(
+        self,
+        context: LegContext,
+        verdict: Verdict,
+        quality: QualitySnapshot,
+        latency: LatencySnapshot,
+    ) -> object: ...
+
+    async def leg_ended(self, leg: str, reason: EndReason) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class Leg:
+    """Everything the monitor keeps of one leg."""
+
+    started: LegStarted
+    context: LegContext
+    intake: Intake
+    voter: Voter
+    verdict: Verdict
+    live: bool
+    level_dbfs: float | None = None
+    loss_pct: float | None = None
+    jitter_ms: float | None = None
+    hops: int = 0
+    latency: QuantileTracker = field(default_factory=lambda: QuantileTracker(LEG_LATENCY_WINDOW))
+    ended: EndReason | None = None
+
+
+class Observer(Protocol):
+    """Metrics and displays; called on the event loop, must not block."""
+
+    def source(self, name: str, *, up: bool, reason: str) -> None: ...
+    def calls(self, source: str, active: int) -> None: ...
+    def audio(self, source: str, utc: float) -> None: ...
+    def lost(self, source: str, seconds: float) -> None: ...
+    def result(self, leg: Leg, result: HopResult, latency_s: float) -> None: ...
+
+
+class Monitor:
+    """Routes source events to legs, and window scores to verdicts."""
+
+    def __init__(
+        self,
+        *,
+        inference: Inference,
+        sink: VerdictSink,
+        clock: Clock,
+        make_voter: Callable[[LegStarted], Voter],
+        make_context: Callable[[LegStarted, LegClock], LegContext],
+        observer: Observer,
+    ) -> None:
+        self._inference = inference
+        self._sink = sink
+        self._clock = clock
+        self._make_voter = make_voter
+        self._make_context = make_context
+        self._observer = observer
+        self._legs: dict[str, Leg] = {}
+        self._ended: deque[Leg] = deque(maxlen=ENDED_LEGS_KEPT)
+        self._calls: dict[str, str] = {}
+        """call -> source"""
+        self.stray: Counter[str] = Counter()
+        """Events for legs that do not exist (any more), by kind."""
+
+    def legs(self) -> tuple[Leg, ...]:
+        """The live legs and the last ones that ended, oldest first; to be read, not changed."""
+        return (*self._ended, *self._legs.values())
+
+    async def emit(self, event: SourceEvent, *, live: bool = True) -> None:
+        """Take one event of a source; a replay (not ``live``) waits while inference is full."""
+        match event:
+            case LegStarted():
+                self._start_leg(event, live=live)
+            case LegEnded():
+                await self._end_leg(event.leg, event.reason)
+            case CallStarted():
+                self._calls[event.call] = event.source
+                self._count_calls(event.source)
+            case CallEnded():
+                for name in [k for k, leg in self._legs.items() if leg.started.call == event.call]:
+                    await self._end_leg(name, event.reason)
+                source = self._calls.pop(event.call, None)
+                if source is not None:
+                    self._count_calls(source)
+            case SourceUp():
+                self._observer.source(event.source, up=True, reason=event.detail)
+            case SourceDown():
+                self._observer.source(event.source, up=False, reason=event.reason)
+                await self.end_source(event.source, EndReason.SOURCE_LOST)
+            case _:
+                await self._leg_event(event)
+
+    async def _leg_event(
+        self,
+        event: Audio
+        | Gap
+        | Tone
+        | LegUpdated
+        | MediaChanged
+        | Hold
+        | Resume
+        | SegmentStarted
+        | Quality,
+    ) -> None:
+        leg = self._legs.get(event.leg)
+        if leg is None or leg.ended is not None:
+            self.stray[type(event).__name__] += 1
+            return
+        blocks: list[RawBlock] = []
+        match event:
+            case Audio():
+                self._observer.audio(leg.started.source, self._clock.utc())
+                blocks = leg.intake.audio(event)
+            case Gap():
+                if event.reason is not GapReason.DTX:
+                    self._observer.lost(leg.started.source, event.count / leg.started.rate_hz)
+                blocks = leg.intake.gap(event)
+            case Tone():
+                blocks = leg.intake.tone(event)
+            case Quality():
+                leg.loss_pct, leg.jitter_ms = event.loss_pct, event.jitter_ms
+            case LegUpdated():
+                leg.context = dataclasses.replace(leg.context, role=event.role)
+                leg.voter.role_mixed = event.role is LegRole.MIXED
+            case MediaChanged():
+                leg.context = dataclasses.replace(leg.context, codec=event.codec)
+                blocks = leg.intake.media_changed(event.rate_hz)
+            case Hold():
+                blocks = leg.intake.hold()
+            case Resume():
+                blocks = leg.intake.resume()
+            case SegmentStarted():
+                blocks = leg.intake.segment(event.first_sample)
+        await self._submit(leg, blocks)
+
+    async def _submit(self, leg: Leg, blocks: Iterable[RawBlock]) -> None:
+        for block in blocks:
+            if leg.live:
+                self._inference.submit_nowait(block)
+            else:
+                await self._inference.submit(block)
+
+    def _count_calls(self, source: str) -> None:
+        active = sum(1 for owner in self._calls.values() if owner == source)
+        self._observer.calls(source, active)
+
+    def _start_leg(self, event: LegStarted, *, live: bool) -> None:
+        start_utc = event.started_utc
+        if start_utc is None:
+            start_utc = self._clock.utc() - (self._clock.monotonic() - event.received_at)
+        voter = self._make_voter(event)
+        self._legs[event.leg] = Leg(
+            started=event,
+            context=self._make_context(event, LegClock(start_utc)),
+            intake=Intake(event.leg, event.rate_hz),
+            voter=voter,
+            verdict=voter.verdict,
+            live=live,
+        )
+
+    async def _end_leg(self, name: str, reason: EndReason) -> None:
+        leg = self._legs.get(name)
+        if leg is None or leg.ended is not None:
+            return
+        leg.ended = reason
+        leg.intake.end()
+        await self._inference.close_leg(name)
+        await self._sink.leg_ended(name, reason)
+        self._ended.append(self._legs.pop(name))
+
+    async def end_source(self, source: str, reason: EndReason) -> None:
+        """End every leg and call of a source."""
+        for name in [k for k, leg in self._legs.items() if leg.started.source == source]:
+            await self._end_leg(name, reason)
+        for call in [c for c, owner in self._calls.items() if owner == source]:
+            del self._calls[call]
+        self._count_calls(source)
+
+    async def end_all(self, reason: EndReason) -> None:
+        """End everything: the last step before the models go."""
+        sources = {leg.started.source for leg in self._legs.values()} | set(self._calls.values())
+        for source in sorted(sources):
+            await self.end_source(source, reason)
+
+    def judge_anew(
+        self,
+        make_voter: Callable[[LegStarted], Voter],
+        make_context: Callable[[LegStarted, LegClock], LegContext],
+    ) -> None:
+        """Forget what was said of every leg (new models or rules); its audio goes on unbroken."""
+        self._make_voter = make_voter
+        self._make_context = make_context
+        for leg in self._legs.values():
+            leg.voter = make_voter(leg.started)
+            fresh = make_context(leg.started, leg.context.clock)
+            leg.context = dataclasses.replace(fresh, role=leg.context.role, codec=leg.context.codec)
+            leg.verdict = leg.voter.verdict
+
+    async def on_result(self, result: HopResult) -> None:
+        """Take one hop's result from the worker; those of a leg come in order."""
+        leg = self._legs.get(result.leg)
+        if leg is None:
+            self.stray["HopResult"] += 1
+            return
+        if result.quality is not None:
+            leg.hops += 1
+            leg.level_dbfs = result.quality.level_dbfs
+        latency_s = max(0.0, self._clock.monotonic() - result.received_at)
+        if result.score is not None:
+            leg.verdict = leg.voter.update(result.score)
+            leg.latency.add(latency_s)
+            await self._tell(leg)
+        elif result.late is not None:
+            leg.verdict = leg.voter.attribute(result.index, result.late)
+            await self._tell(leg)
+        self._observer.result(leg, result, latency_s)
+
+    async def _tell(self, leg: Leg) -> None:
+        suspicious = leg.verdict.state in (State.SUSPECT, State.SPOOF)
+        # Quantiles cost more than a verdict does; only an alert shows them.
+        quantiles = leg.latency.quantiles() if suspicious else None
+        latency = (
+            LatencySnapshot(1000 * quantiles.p50, 1000 * quantiles.p95)
+            if quantiles is not None
+            else LatencySnapshot()
+        )
+        quality = QualitySnapshot(leg.loss_pct, leg.jitter_ms, leg.level_dbfs)
+        await self._sink.verdict(leg.context, leg.verdict, quality, latency)

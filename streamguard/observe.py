@@ -1,0 +1,134 @@
+"""What happens to hops, sources and calls, turned into metrics and the figures of ``/status``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from streamguard.clock import HOP_SECONDS, Clock
+from streamguard.events import LegRole
+from streamguard.inference.scorer import HopResult
+from streamguard.monitor import Leg
+from streamguard.telemetry.latency import LatencyBook, Stage
+from streamguard.telemetry.metrics import Metrics
+from streamguard.verdict.scores import Attribution, Label, Rejection
+
+
+@dataclass(slots=True)
+class SourceHealth:
+    """What is known of one source's life."""
+
+    up: bool
+    reason: str
+    since_utc: float
+
+
+class Observation:
+    """Implements :class:`streamguard.monitor.Observer` for the daemon."""
+
+    def __init__(self, metrics: Metrics, clock: Clock) -> None:
+        self.metrics = metrics
+        self.latency = LatencyBook()
+        self.sources: dict[str, SourceHealth] = {}
+        self.hops = 0
+        self._clock = clock
+
+    def source(self, name: str, *, up: bool, reason: str) -> None:
+        self.sources[name] = SourceHealth(up, reason, self._clock.utc())
+        self.metrics.source_up.labels(name).set(up)
+
+    def forget_source(self, name: str) -> None:
+        """It is no longer configured."""
+        if self.sources.pop(name, None) is not None:
+            self.metrics.forget_source(name)
+
+    def calls(self, source: str, active: int) -> None:
+        self.metrics.calls_active.labels(source).set(active)
+
+    def audio(self, source: str, utc: float) -> None:
+        self.metrics.source_last_audio_timestamp_seconds.labels(source).set(utc)
+
+    def lost(self, source: str, seconds: float) -> None:
+        self.metrics.audio_lost_seconds_total.labels(source).inc(seconds)
+
+    def result(self, leg: Leg, result: HopResult, latency_s: float) -> None:
+        if result.late is not None:
+            return  # the hop was counted when it came
+        self.hops += 1
+        source = leg.started.source
+        stages = result.stages
+        detection_s = stages.detector + stages.head
+        for stage, seconds in (
+            (Stage.FRONT_END, stages.front_end),
+            (Stage.DETECTION, detection_s),
+            (Stage.ATTRIBUTION, stages.attribution),
+        ):
+            if seconds:  # a stage that did not run has no latency
+                self._stage(stage, seconds)
+        if result.quality is None and result.score is None:
+            self.metrics.windows_dropped_total.labels(source, "overload").inc()
+        score = result.score
+        if score is None:
+            return
+        self._stage(Stage.VERDICT, latency_s)
+        if score.rejected is None:
+            self.metrics.windows_total.labels(source, "scored").inc()
+        else:
+            self.metrics.windows_total.labels(source, "rejected").inc()
+            self.metrics.verdict_rejections_total.labels(source, score.rejected.value).inc()
+            if score.rejected is Rejection.OVERLOAD:
+                self.metrics.windows_dropped_total.labels(source, "overload").inc()
+
+    def _stage(self, stage: Stage, seconds: float) -> None:
+        self.latency.add(stage, seconds)
+        self.metrics.window_latency_seconds.labels(stage.value).observe(seconds)
+
+    @property
+    def audio_seconds(self) -> float:
+        """Of all legs together, that went through inference."""
+        return self.hops * HOP_SECONDS
+
+
+def outcome_json(outcome: Label | Rejection | None) -> dict[str, Any] | str | None:
+    """A label with its p-value, the reason of its rejection, or None when not run."""
+    match outcome:
+        case None:
+            return None
+        case Label():
+            return {"label": outcome.label, "p_value": round(outcome.p_value, 4)}
+        case _:
+            return outcome.value
+
+
+def attribution_json(attribution: Attribution) -> dict[str, Any]:
+    return {
+        "technology": outcome_json(attribution.technology),
+        "generator": outcome_json(attribution.generator),
+    }
+
+
+def leg_json(leg: Leg) -> dict[str, Any]:
+    """One leg for ``/status``: no call id, no address."""
+    verdict = leg.verdict
+    return {
+        "source": leg.started.source,
+        "index": leg.started.index,
+        "role": LegRole(leg.context.role).value,
+        "codec": leg.context.codec,
+        "live": leg.ended is None,
+        "ended": leg.ended.value if leg.ended else None,
+        "level_dbfs": None if leg.level_dbfs is None else round(leg.level_dbfs, 1),
+        "loss_pct": leg.loss_pct,
+        "jitter_ms": leg.jitter_ms,
+        "heard_s": round(leg.hops * HOP_SECONDS, 1),
+        "net_speech_s": round(verdict.net_speech_s, 2),
+        "windows": {
+            "scored": verdict.windows_scored,
+            "rejected": {r.value: n for r, n in sorted(verdict.windows_rejected.items())},
+        },
+        "state": verdict.state.value,
+        "llr": round(verdict.llr, 3),
+        "p_spoof": round(verdict.p_spoof, 5),
+        "changed": verdict.changed,
+        "attribution": attribution_json(verdict.attribution),
+    }

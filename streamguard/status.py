@@ -1,0 +1,240 @@
+"""What the daemon says of itself: ``/status``, ``/readyz``, the retained topics, the gauges."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import resource
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from streamguard import __version__
+from streamguard.alerts.desk import AlertDesk
+from streamguard.alerts.publisher import Publisher
+from streamguard.alerts.schema import rfc3339
+from streamguard.alerts.topics import Topics
+from streamguard.clock import HOP_SECONDS, Clock
+from streamguard.facts import Judging
+from streamguard.inference.worker import InferenceWorker
+from streamguard.monitor import Monitor
+from streamguard.observe import Observation, leg_json
+from streamguard.sources.base import Source
+from streamguard.telemetry.http import Readiness
+
+TICK_S = 1.0
+STATUS_INTERVAL_S = 15.0
+"""Between two retained `status` messages: load changes all the time, nobody needs each value."""
+STATS_INTERVAL_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Death:
+    reason: str
+    degraded: bool
+
+
+class StatusBoard:
+    """Collects, once a second, what the parts count, and passes it on."""
+
+    def __init__(
+        self,
+        *,
+        topics: Topics,
+        clock: Clock,
+        desk: AlertDesk,
+        monitor: Monitor,
+        worker: InferenceWorker,
+        observation: Observation,
+        judging: Judging,
+    ) -> None:
+        self.judging = judging
+        self.publisher: Publisher | None = None
+        self.sources: dict[str, Source] = {}
+        self._topics = topics
+        self._clock = clock
+        self._desk = desk
+        self._monitor = monitor
+        self._worker = worker
+        self._observation = observation
+        self._metrics = observation.metrics
+        self._deaths: dict[str, _Death] = {}
+        self._started = time.monotonic()
+        self._busy_before = 0.0
+        self._hops_before = 0
+        self._load = 0.0
+        self._metrics.build_info.info({"version": __version__, "python": platform.python_version()})
+
+    async def run(self) -> None:
+        """Tick until cancelled."""
+        next_status = next_stats = 0.0
+        while True:
+            now = time.monotonic()
+            self._gauges()
+            self._source_topics()
+            if now >= next_status:
+                next_status = now + STATUS_INTERVAL_S
+                self._desk.retained.set(self._topics.status, self._retained_status())
+            if now >= next_stats and self.publisher is not None:
+                next_stats = now + STATS_INTERVAL_S
+                self.publisher.publish_stats(self._counters())
+            await asyncio.sleep(TICK_S)
+
+    def source_died(self, name: str, reason: str, *, degraded: bool) -> None:
+        """The supervisor is about to restart it."""
+        self._deaths[name] = _Death(reason, degraded)
+        # The reason's text is for people; a label has to be one of few values.
+        label = "degraded" if degraded else "died"
+        self._metrics.source_restarts_total.labels(name, label).inc()
+
+    def forget_source(self, name: str) -> None:
+        """It is no longer configured."""
+        self.sources.pop(name, None)
+        self._deaths.pop(name, None)
+        self._desk.retained.forget(self._topics.source_state(name))
+        self._desk.forget_source(name)
+
+    def readiness(self) -> Readiness:
+        up = sum(health.up for health in self._observation.sources.values())
+        return Readiness(
+            engine_warm=True,  # the HTTP server is started after warm-up
+            sources_up=up,
+            sources=len(self.sources),
+            broker=self._broker(),
+        )
+
+    def _broker(self) -> str:
+        if self.publisher is None:
+            return "off"
+        return "connected" if self.publisher.state.connected else "disconnected"
+
+    def status(self) -> Mapping[str, Any]:
+        """The whole picture, for ``/status``; call ids and addresses are not in it."""
+        stats = self._worker.stats()
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        outbox = self._desk.stats().outbox
+        publisher = self.publisher
+        return {
+            **self._retained_status(),
+            "uptime_s": round(time.monotonic() - self._started, 1),
+            "cpu_s": round(usage.ru_utime + usage.ru_stime, 3),
+            "rss_mb": round(rss_mb(), 1),
+            "audio_s": round(self._observation.audio_seconds, 1),
+            "broker": {
+                "state": self._broker(),
+                "detail": publisher.state.reason if publisher else None,
+            },
+            "outbox": {"depth": outbox.depth},
+            "open_alerts": len(self._desk.open_alerts()),
+            "inference": {
+                "submitted": stats.submitted,
+                "processed": stats.processed,
+                "dropped": dict(stats.dropped),
+                "depth": stats.depth,
+                "batches": stats.batches,
+                "busy_s": round(stats.busy_s, 3),
+                "attribution": dict(stats.attribution),
+            },
+            "latency_ms": self._observation.latency.as_ms(),
+            "sources": {name: self._source_state(name) for name in self.sources},
+            "source_counters": {name: self._source_counters(s) for name, s in self.sources.items()},
+            "legs": [leg_json(leg) for leg in self._monitor.legs()],
+        }
+
+    def _retained_status(self) -> dict[str, Any]:
+        health = self._observation.sources.values()
+        down = [name for name, h in self._observation.sources.items() if not h.up]
+        degraded = "source down: " + ", ".join(sorted(down)) if down and health else None
+        degraded = self._desk.stats().outbox.degraded or degraded
+        return {
+            "version": __version__,
+            **self.judging.as_json(),
+            "load": round(self._load, 3),
+            "capacity": {"legs": self._capacity()},
+            "degraded": degraded,
+        }
+
+    def _capacity(self) -> int | None:
+        """Live legs that the inference thread would hold at the cost measured in the last seconds.
+
+        An extrapolation from the load, not a promise; the bench measures it. None without a load.
+        """
+        live = sum(leg.ended is None for leg in self._monitor.legs())
+        return int(live / self._load) if live and self._load > 0.001 else None
+
+    def _source_state(self, name: str) -> dict[str, Any]:
+        health = self._observation.sources.get(name)
+        death = self._deaths.get(name)
+        if health is None:
+            return {"state": "down", "since": None, "reason": "starting"}
+        if health.up:
+            state, reason = "up", None
+        else:
+            degraded = death is not None and death.degraded
+            state, reason = ("degraded" if degraded else "down"), health.reason
+        return {"state": state, "since": rfc3339(health.since_utc), "reason": reason}
+
+    def _source_topics(self) -> None:
+        for name in self.sources:
+            self._desk.retained.set(self._topics.source_state(name), self._source_state(name))
+
+    @staticmethod
+    def _source_counters(source: Source) -> dict[str, Any]:
+        stats = source.stats()
+        return {
+            "received": stats.received,
+            "dropped": dict(stats.dropped),
+            "legs_active": stats.legs_active,
+            "legs_started": stats.legs_started,
+        }
+
+    def _gauges(self) -> None:
+        stats, metrics = self._worker.stats(), self._metrics
+        metrics.inference_queue_depth.set(stats.depth)
+        hops = self._observation.hops - self._hops_before
+        busy_s = stats.busy_s - self._busy_before
+        self._hops_before, self._busy_before = self._observation.hops, stats.busy_s
+        self._load = 0.7 * self._load + 0.3 * busy_s / TICK_S
+        if hops:
+            metrics.realtime_factor.set(busy_s / (hops * HOP_SECONDS))
+        outbox = self._desk.stats()
+        metrics.mqtt_outbox_depth.set(outbox.outbox.depth)
+        for (source, kind), count in outbox.alerts.items():
+            metrics.advance(metrics.alerts_total, (source, kind), count)
+        publisher = self.publisher
+        metrics.mqtt_connected.set(publisher is not None and publisher.state.connected)
+        if publisher is not None:
+            for kind, count in publisher.stats().refused.items():
+                metrics.advance(metrics.mqtt_dropped_total, (kind,), count)
+        engine = self.judging.as_json()
+        metrics.engine_info.info(
+            {
+                "detector": engine["model"]["detector"]["name"],
+                "requested": engine["engine"]["requested"]["provider"],
+                "effective": engine["engine"]["effective"]["provider"],
+                "precision": engine["engine"]["effective"]["precision"],
+            }
+        )
+
+    def _counters(self) -> dict[str, Any]:
+        """For the `stats` topic."""
+        stats = self._worker.stats()
+        return {
+            "audio_s": round(self._observation.audio_seconds, 1),
+            "processed": stats.processed,
+            "dropped": dict(stats.dropped),
+            "legs": sum(leg.ended is None for leg in self._monitor.legs()),
+            "latency_ms": self._observation.latency.as_ms(),
+            "sources": {name: self._source_counters(s) for name, s in self.sources.items()},
+        }
+
+
+def rss_mb() -> float:
+    """Resident memory now; 0 where /proc does not say."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+    except OSError:
+        return 0.0

@@ -1,0 +1,295 @@
+"""The monitor: events of legs become blocks, results become verdicts, ends are told once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from streamguard.alerts.context import (
+    DecisionRule,
+    EngineFacts,
+    LatencySnapshot,
+    LegContext,
+    ModelFacts,
+    QualitySnapshot,
+)
+from streamguard.audio.frames import HopQuality, Mask, RawBlock
+from streamguard.clock import LegClock, VirtualClock
+from streamguard.events import (
+    Audio,
+    CallEnded,
+    CallStarted,
+    EndReason,
+    Gap,
+    GapReason,
+    LegEnded,
+    LegRole,
+    LegStarted,
+    LegUpdated,
+    Quality,
+    SourceDown,
+    SourceUp,
+    Tone,
+)
+from streamguard.inference.scorer import HopResult
+from streamguard.monitor import Leg, Monitor
+from streamguard.verdict.calibration import ChannelCalibration, LegModel, LlrAffine
+from streamguard.verdict.scores import (
+    Attribution,
+    Channel,
+    Label,
+    State,
+    Verdict,
+    WindowScore,
+)
+from streamguard.verdict.settings import VerdictSettings
+from streamguard.verdict.voter import Voter
+
+CALIBRATION = ChannelCalibration(
+    llr=LlrAffine(1.0, 0.0), leg=LegModel(-2.0, 2.0, 0.7, 1.0, correlation_hops=2.0)
+)
+HEARD = HopQuality(-26.0, 0.9, 0.0, 0.0, 0.0, 0.0, None, 45)
+
+
+class FakeInference:
+    """Says that it is one: keeps the blocks, scores nothing."""
+
+    def __init__(self) -> None:
+        self.blocks: list[RawBlock] = []
+        self.waited: list[RawBlock] = []
+        self.closed: list[str] = []
+
+    async def submit(self, block: RawBlock) -> None:
+        self.waited.append(block)
+
+    def submit_nowait(self, block: RawBlock) -> None:
+        self.blocks.append(block)
+
+    async def close_leg(self, leg: str) -> None:
+        self.closed.append(leg)
+
+
+class Record:
+    """Sink and observer that write everything down."""
+
+    def __init__(self) -> None:
+        self.verdicts: list[tuple[LegContext, Verdict, QualitySnapshot]] = []
+        self.ended: list[tuple[str, EndReason]] = []
+        self.up: dict[str, bool] = {}
+        self.active: dict[str, int] = {}
+        self.lost_s = 0.0
+        self.results: list[HopResult] = []
+
+    async def verdict(
+        self,
+        context: LegContext,
+        verdict: Verdict,
+        quality: QualitySnapshot,
+        latency: LatencySnapshot,
+    ) -> None:
+        self.verdicts.append((context, verdict, quality))
+
+    async def leg_ended(self, leg: str, reason: EndReason) -> None:
+        self.ended.append((leg, reason))
+
+    def source(self, name: str, *, up: bool, reason: str) -> None:
+        self.up[name] = up
+
+    def calls(self, source: str, active: int) -> None:
+        self.active[source] = active
+
+    def audio(self, source: str, utc: float) -> None:
+        pass
+
+    def lost(self, source: str, seconds: float) -> None:
+        self.lost_s += seconds
+
+    def result(self, leg: Leg, result: HopResult, latency_s: float) -> None:
+        self.results.append(result)
+
+
+class House:
+    """A monitor with its fakes."""
+
+    def __init__(self) -> None:
+        self.inference = FakeInference()
+        self.record = Record()
+        self.clock = VirtualClock(start_utc=1_000_000.0)
+        self.monitor = Monitor(
+            inference=self.inference,
+            sink=self.record,
+            clock=self.clock,
+            make_voter=make_voter,
+            make_context=make_context,
+            observer=self.record,
+        )
+
+    async def start_leg(self, name: str = "leg", role: LegRole = LegRole.CALLER) -> None:
+        await self.monitor.emit(CallStarted("trunk", "call", 0.0))
+        await self.monitor.emit(LegStarted("trunk", "call", name, role, "PCMU", 8000, 0.0))
+
+    async def talk(self, seconds: float, first: int = 0, leg: str = "leg") -> None:
+        samples = np.ones(160, np.int16)
+        for k in range(round(seconds * 50)):
+            await self.monitor.emit(Audio(leg, first + 160 * k, samples, 0.02 * (k + 1)))
+
+    async def windows(self, llr: float, count: int, first: int = 5, leg: str = "leg") -> None:
+        for index in range(first, first + count):
+            score = WindowScore(
+                leg=leg,
+                segment=0,
+                index=index,
+                start_s=(index - 5) / 2,
+                end_s=(index + 1) / 2,
+                raw=llr,
+                llr=llr,
+                rejected=None,
+                new_hops=6 if index == first else 1,
+                usable_hops=6,
+                net_speech_s=0.5,
+                channel=Channel.NARROW,
+            )
+            await self.monitor.on_result(HopResult(leg, 0, index, HEARD, score))
+
+
+def make_voter(started: LegStarted) -> Voter:
+    calibrations = {Channel.NARROW: CALIBRATION}
+    mixed = started.role is LegRole.MIXED
+    return Voter(VerdictSettings(), calibrations, 0.01, mixed, started.leg)
+
+
+def make_context(started: LegStarted, clock: LegClock) -> LegContext:
+    return LegContext(
+        node="test",
+        source=started.source,
+        call=started.call,
+        leg=started.leg,
+        leg_index=started.index,
+        role=started.role,
+        codec=started.codec,
+        clock=clock,
+        detector=ModelFacts("tiny", "0", "0" * 64),
+        engine=EngineFacts("test", "test", "fp32"),
+        rule=DecisionRule("sequential", {}),
+    )
+
+
+@pytest.fixture
+def house() -> House:
+    return House()
+
+
+async def test_half_a_second_of_audio_becomes_one_block(house: House) -> None:
+    await house.start_leg()
+    await house.talk(0.5)
+    (block,) = house.inference.blocks
+    assert (block.leg, block.first_sample, len(block.samples)) == ("leg", 0, 4000)
+
+
+async def test_live_audio_never_waits_and_a_replay_does(house: House) -> None:
+    await house.monitor.emit(CallStarted("f", "call", 0.0), live=False)
+    started = LegStarted("f", "call", "leg", LegRole.UNKNOWN, "file", 8000, 0.0)
+    await house.monitor.emit(started, live=False)
+    await house.talk(0.5)
+    assert len(house.inference.waited) == 1
+    assert house.inference.blocks == []
+
+
+async def test_a_gap_keeps_the_grid_and_is_counted_in_seconds(house: House) -> None:
+    await house.start_leg()
+    await house.talk(0.2)
+    await house.monitor.emit(Gap("leg", 1600, 800, GapReason.LOST, 0.3))
+    await house.monitor.emit(Tone("leg", 2400, 160, "dtmf-1", 0.32))
+    await house.talk(0.2, first=2400)
+    (block,) = house.inference.blocks
+    masks = {span.mask for span in block.spans}
+    assert masks == {Mask.LOST, Mask.TONE}
+    assert house.record.lost_s == pytest.approx(0.1)
+
+
+async def test_silence_that_the_sender_announced_is_not_lost_audio(house: House) -> None:
+    await house.start_leg()
+    await house.monitor.emit(Gap("leg", 0, 800, GapReason.DTX, 0.1))
+    assert house.record.lost_s == 0.0
+
+
+async def test_windows_that_speak_for_spoof_reach_the_sink_with_the_reception(house: House) -> None:
+    await house.start_leg()
+    await house.monitor.emit(Quality("leg", loss_pct=1.5, jitter_ms=3.0))
+    await house.windows(6.0, 20)
+    context, verdict, quality = house.record.verdicts[-1]
+    assert verdict.state is State.SPOOF
+    assert context.clock.start_utc == 1_000_000.0
+    assert (quality.loss_pct, quality.jitter_ms, quality.level_dbfs) == (1.5, 3.0, -26.0)
+
+
+async def test_an_attribution_that_comes_late_reaches_the_verdict(house: House) -> None:
+    await house.start_leg()
+    await house.windows(6.0, 20)
+    late = Attribution(Label("tts", 0.8), Label("vits", 0.6))
+    await house.monitor.on_result(HopResult("leg", 0, 24, None, None, late=late))
+    assert house.record.verdicts[-1][1].attribution.technology == Label("tts", 0.8)
+
+
+async def test_the_end_of_a_leg_closes_inference_before_the_sink_is_told(house: House) -> None:
+    await house.start_leg()
+    await house.talk(0.5)
+    await house.monitor.emit(LegEnded("leg", EndReason.HANGUP, 1.0))
+    assert house.inference.closed == ["leg"]
+    assert house.record.ended == [("leg", EndReason.HANGUP)]
+    await house.monitor.emit(CallEnded("call", EndReason.HANGUP, 1.0))
+    assert house.record.active == {"trunk": 0}
+    assert len(house.record.ended) == 1
+
+
+async def test_the_end_of_a_call_ends_its_legs(house: House) -> None:
+    await house.start_leg("a")
+    await house.start_leg("b")
+    await house.monitor.emit(CallEnded("call", EndReason.INACTIVITY, 1.0))
+    assert sorted(house.record.ended) == [
+        ("a", EndReason.INACTIVITY),
+        ("b", EndReason.INACTIVITY),
+    ]
+
+
+async def test_a_source_that_dies_takes_its_legs_along_as_lost(house: House) -> None:
+    await house.monitor.emit(SourceUp("trunk"))
+    await house.start_leg()
+    await house.monitor.emit(SourceDown("trunk", "unplugged"))
+    assert house.record.up == {"trunk": False}
+    assert house.record.ended == [("leg", EndReason.SOURCE_LOST)]
+    assert house.record.active == {"trunk": 0}
+
+
+async def test_events_of_an_unknown_leg_are_counted_and_do_no_harm(house: House) -> None:
+    await house.talk(0.02, leg="ghost")
+    await house.monitor.on_result(HopResult("ghost", 0, 0, HEARD, None))
+    assert house.monitor.stray == {"Audio": 1, "HopResult": 1}
+
+
+async def test_what_the_source_learns_of_a_leg_reaches_its_context(house: House) -> None:
+    await house.start_leg()
+    await house.monitor.emit(LegUpdated("leg", LegRole.CALLEE))
+    await house.windows(6.0, 1)
+    assert house.record.verdicts[-1][0].role is LegRole.CALLEE
+
+
+async def test_new_models_begin_with_new_voters_and_unbroken_audio(house: House) -> None:
+    await house.start_leg()
+    await house.talk(0.2)
+    await house.windows(6.0, 20)
+    house.monitor.judge_anew(make_voter, make_context)
+    (leg,) = house.monitor.legs()
+    assert leg.verdict.state is State.UNKNOWN
+    await house.talk(0.3, first=1600)
+    assert len(house.inference.blocks) == 1
+    await house.windows(-6.0, 20, first=30)
+    assert house.record.verdicts[-1][1].state is State.BONAFIDE
+
+
+async def test_ended_legs_stay_visible_in_bounded_number(house: House) -> None:
+    for number in range(100):
+        await house.start_leg(f"leg{number}")
+        await house.monitor.emit(LegEnded(f"leg{number}", EndReason.HANGUP, 1.0))
+    assert len(house.monitor.legs()) == 64
+    assert all(leg.ended is EndReason.HANGUP for leg in house.monitor.legs())
