@@ -1,0 +1,1 @@
+"""Beside the daemon, for ``streamguard demo``: voices, sender, broker, table, report."""
