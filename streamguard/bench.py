@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -275,8 +276,28 @@ def _report(
         "window_s": WINDOW_HOPS * HOP_SECONDS,
         "sample_rate_hz": SAMPLE_RATE_HZ,
         "cascade_share": CASCADE_SHARE,
+        "start_up_s": _start_up_s(),
         "targets": targets,
         "ratios": ratios,
+    }
+
+
+def _start_up_s() -> dict[str, float]:
+    """What a fresh interpreter takes beyond its own start: best of five."""
+
+    def best(code: str) -> float:
+        times = []
+        for _ in range(5):
+            begin = time.perf_counter()
+            subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)  # noqa: S603  # our own interpreter
+            times.append(time.perf_counter() - begin)
+        return min(times)
+
+    bare = best("pass")
+    show_help = "from streamguard.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass"
+    return {
+        "import": round(best("import streamguard") - bare, 4),
+        "help": round(best(show_help) - bare, 4),
     }
 
 
@@ -336,6 +357,12 @@ def _print(console: Console, report: Mapping[str, Any]) -> None:
         )
     if "stages" not in reference:
         console.print(f"reference not measured: {reference['why_not_measured']}")
+    start = report["start_up_s"]
+    console.print(
+        f"import streamguard: {1000 * start['import']:.0f} ms; "
+        f"streamguard --help: {1000 * start['help']:.0f} ms (beyond the interpreter's own start)",
+        highlight=False,
+    )
     console.print(
         f"{target['mb_per_leg']:.2f} MB per leg; cold start {target['cold_start_s']:.2f} s; "
         f"asked for {target['requested']['provider']}, got {target['effective']['provider']}",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
+import logging
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from streamguard import __version__
@@ -23,7 +24,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="streamguard",
         description="Real-time monitor for synthetic speech on calls and microphones.",
-        formatter_class=partial(argparse.HelpFormatter, max_help_position=18),
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
@@ -93,6 +93,8 @@ def _picture(text: str) -> Path:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code. argparse itself exits 2 on wrong usage."""
     args = _parser().parse_args(argv)
+    # What is wrong is said by the verbs; only the daemon logs, and sets that up itself.
+    logging.getLogger("streamguard").addHandler(logging.NullHandler())
     try:
         code = _dispatch(args)
         if sys.stdout is not None:  # None where it was closed before we started
@@ -108,6 +110,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_FAILED
     except BrokenPipeError:
         # The reader of our output (head, less) has left: nothing to complain about.
+        silence_stdout()
+        return EXIT_FAILED
+    except OSError as err:
+        if err.errno != errno.ENOSPC:
+            raise
+        complain(f"streamguard: {err.strerror}")
         silence_stdout()
         return EXIT_FAILED
     return code

@@ -68,6 +68,15 @@ class Judging:
             node=config.node,
         )
 
+    def runs_as(self, other: Judging) -> bool:
+        """Whether both are of the same models on the same engine."""
+        return (self.detector, self.attribution, self.engine, self.requested) == (
+            other.detector,
+            other.attribution,
+            other.engine,
+            other.requested,
+        )
+
     def voter(self, started: LegStarted) -> Voter:
         return Voter(
             self.settings,

@@ -138,7 +138,10 @@ class Gate:
             clipped_fraction=_clipped_fraction(present),
             lost_fraction=lost,
             tone_fraction=min(1.0, signalled + float(np.mean(tone_frames))),
-            music_likelihood=self._music.likelihood(long_power, energy, flatness, heard),
+            # A signal tone is steady, too: it must not pass for music once the speech begins.
+            music_likelihood=self._music.likelihood(
+                long_power, energy, flatness, heard & ~tone_frames
+            ),
             highband_db=highband_db,
             active_frames=count,
         )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
+import stat
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import soundfile
 
+from streamguard.audio.resample import MAX_RATE_HZ, MIN_RATE_HZ
 from streamguard.clock import Clock
 from streamguard.errors import AudioFileError, SourceError
 from streamguard.events import (
@@ -39,12 +42,10 @@ logger = logging.getLogger(__name__)
 
 CHUNK_S = 0.02
 """Of one ``Audio`` event: the packet time of telephony."""
-BLOCK_CHUNKS = 100
-"""Chunks read from disk at a time: 2 s, so that a 10-hour file takes no more memory than a short
-one, and the hand-over to the reading thread is paid once per 2 s."""
+BLOCK_S = 2.0
+"""Read from disk at a time, so that a 10-hour file takes no more memory than a short one, and the
+hand-over to the reading thread is paid once per 2 s."""
 MAX_CHANNELS = 16
-MIN_RATE_HZ = 4_000
-MAX_RATE_HZ = 384_000
 
 _INT16_SUBTYPES = frozenset({"PCM_16", "ULAW", "ALAW", "PCM_S8", "PCM_U8"})
 """Exact in int16; everything else is read as float32."""
@@ -61,7 +62,8 @@ class AudioFile:
         self.path = path
         _check_kind(path)
         try:
-            self._file = soundfile.SoundFile(path)
+            # As bytes: a name need not be text in the encoding of the locale.
+            self._file = soundfile.SoundFile(os.fsencode(path))
         except (soundfile.LibsndfileError, OSError) as err:
             raise AudioFileError(str(path), f"not readable as audio ({_reason(err)})") from err
         try:
@@ -148,15 +150,17 @@ class FileSource:
 
     Paced by the clock at ``speed``; with a virtual clock and speed 1 that is as fast as the
     consumer takes it, on times that are the same in every run. Speed 0 does not pace at all and is
-    meant for the real clock.
+    meant for the real clock. ``chunk_s`` is the length of one ``Audio`` event: long ones save work
+    where nobody listens in real time.
 
     A file that cannot be played (to its end) is reported by an AudioFileError after the others have
     been played; with ``loop`` it is logged, and an error only when no file could be played at all.
     """
 
-    def __init__(self, settings: FileSettings, clock: Clock) -> None:
+    def __init__(self, settings: FileSettings, clock: Clock, chunk_s: float = CHUNK_S) -> None:
         self._settings = settings
         self._clock = clock
+        self._chunk_s = chunk_s
         self._chunks = 0
         self._legs_active = 0
         self._legs_started = 0
@@ -256,7 +260,7 @@ class FileSource:
         """Emit ``[frames, legs]`` in chunks, each when its last sample is due; the new position."""
         columns = np.ascontiguousarray(samples.T)
         columns.flags.writeable = False
-        chunk = _chunk_frames(rate_hz)
+        chunk = max(1, round(self._chunk_s * rate_hz))
         for begin in range(0, columns.shape[1], chunk):
             end = min(begin + chunk, columns.shape[1])
             if self._settings.speed:
@@ -281,7 +285,7 @@ class FileSource:
 
 async def _blocks(file: AudioFile) -> AsyncIterator[_Block]:
     """Block by block, read beside the event loop: disks and network shares may stall."""
-    frames = BLOCK_CHUNKS * _chunk_frames(file.rate_hz)
+    frames = round(BLOCK_S * file.rate_hz)
     while True:
         block = await asyncio.to_thread(_read, file, frames)
         yield block
@@ -297,22 +301,24 @@ def _read(file: AudioFile, frames: int) -> _Block:
         return _Block(np.zeros((0, file.channels), dtype=np.int16), err)
 
 
-def _chunk_frames(rate_hz: int) -> int:
-    return max(1, round(CHUNK_S * rate_hz))
-
-
 def _check_kind(path: Path) -> None:
-    if not path.exists():
-        raise AudioFileError(str(path), "no such file")
-    if path.is_dir():
+    try:
+        status = path.stat()
+    except FileNotFoundError as err:
+        raise AudioFileError(str(path), "no such file") from err
+    except OSError as err:
+        raise AudioFileError(str(path), str(err.strerror).lower()) from err
+    if stat.S_ISDIR(status.st_mode):
         raise AudioFileError(str(path), "is a directory")
-    if not path.is_file():
+    if not stat.S_ISREG(status.st_mode):
         raise AudioFileError(str(path), "not a regular file")
-    if path.stat().st_size == 0:
+    if status.st_size == 0:
         raise AudioFileError(str(path), "empty: 0 bytes")
 
 
 def _reason(err: Exception) -> str:
     """What libsndfile said, without the file name that the message already has."""
-    text = err.error_string if isinstance(err, soundfile.LibsndfileError) else str(err)
-    return str(text).rstrip(".")
+    text = str(err.error_string if isinstance(err, soundfile.LibsndfileError) else err)
+    if "SF_INFO struct incomplete" in text:
+        return "its header says 0 Hz or 0 channels"
+    return text.rstrip(".")

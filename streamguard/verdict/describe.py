@@ -18,7 +18,12 @@ from streamguard.verdict.settings import VerdictSettings, hops_of
 WARNING = "warning: "
 """Lines that begin with this say that the rule can't do what is hoped of it."""
 
-_NAMES = {Channel.WIDE: "wide band", Channel.NARROW: "narrow band", Channel.LOW_RATE: "low rate"}
+CHANNEL_NAMES = {
+    Channel.WIDE: "wide band",
+    Channel.NARROW: "narrow band",
+    Channel.LOW_RATE: "low rate",
+}
+"""Lines about one channel class begin with its name and a colon."""
 _CALL_S = 180.0  # net speech of the legs that rates per call-hour are stated for
 _BEFORE_S, _AFTER_S = 30.0, 20.0  # of the change of voice whose detection is stated
 _P99 = 2.326  # standard normal
@@ -36,7 +41,7 @@ def describe_rule(
     book = Rulebook.make(settings, calibrations)
     lines = [_rule(settings)]
     for channel, calibration in calibrations.items():
-        name = _NAMES[channel]
+        name = CHANNEL_NAMES[channel]
         if channel not in book.models:
             lines.append(
                 f"{WARNING}{name}: no usable leg model in the bundle: "

@@ -182,3 +182,11 @@ def test_the_gravest_fault_of_a_hop_is_named(
     measured: dict[str, float], fault: Rejection | None
 ) -> None:
     assert hop_fault(quality(**measured), SETTINGS) is fault
+
+
+def test_speech_after_a_signal_tone_is_not_taken_for_music() -> None:
+    ringing = lines((440.0, 480.0), 3.0)
+    hops, _ = listen(np.concatenate((ringing, recorded_speech()[:96_000])))
+    spoken = hops[7:]
+    assert max(hop.quality.music_likelihood for hop in spoken) < 0.5
+    assert sum(hop.usable for hop in spoken) >= 10

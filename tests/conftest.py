@@ -1,0 +1,33 @@
+"""What the tests of the command line share: a voice, and models that are quick and never learn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+
+@pytest.fixture(scope="session")
+def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """6 s of speech, 16 kHz mono WAV."""
+    from tests.e2e.daemon import make_speech
+
+    return make_speech(tmp_path_factory.mktemp("voice"), 6.0)
+
+
+@pytest.fixture(scope="session")
+def small_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A configuration: a detector that leans to spoof, the louder the more, and sure names."""
+    from tests.commands.bundles import naming_bundle
+    from tests.e2e.bundles import opinionated_bundle
+
+    folder = tmp_path_factory.mktemp("models")
+    config = folder / "config.yaml"
+    sections = {
+        "sources": [{"name": "line", "type": "rtp", "ports": [40000]}],
+        "detector": str(opinionated_bundle(folder / "detector", 1.0, 20.0)),
+        "attribution": str(naming_bundle(folder / "attribution", 9.0, 9.0)),
+    }
+    config.write_text(yaml.safe_dump(sections))
+    return config
