@@ -298,17 +298,14 @@ class Daemon:
             for name in ("node", "outbox", "alerts", "inference")
             if getattr(config, name) != getattr(old, name)
         ]
-        if (config.mqtt and config.mqtt.prefix) != (old.mqtt and old.mqtt.prefix):
+        if config.mqtt is not None and config.mqtt.prefix != self._topics.prefix:
             fixed.append("mqtt.prefix")
         if fixed:
             logger.warning("needs a restart to take effect: %s", ", ".join(fixed))
             kept = {name: getattr(old, name) for name in fixed if name != "mqtt.prefix"}
             config = config.model_copy(update=kept)
         self._configure_log(config)
-        if pair_names(config) != pair_names(old):
-            judging = await self._replace_models(config)
-        else:
-            judging = await asyncio.to_thread(Judging.of, config, self._models)
+        judging = await self._take_models(config)
         self._config = config
         if judging != self._judging or config.gate != old.gate:
             self._judging = self._board.judging = judging
@@ -318,13 +315,17 @@ class Daemon:
         await self._reconcile(config)
         logger.info("configuration re-read from %s", self._path)
 
-    async def _replace_models(self, config: Config) -> Judging:
-        # Loaded and judged beside the running ones: live audio waits for the swap alone, and the
-        # new scores meet the new voters at once.
+    async def _take_models(self, config: Config) -> Judging:
+        """Go on with the models of the configuration as they are now; how they judge."""
+        # Opened beside the running ones even where the names are the same, for what is behind a
+        # name may be new. Live audio waits for the swap alone, and new scores meet new voters.
         models = await asyncio.to_thread(open_models, pair_names(config))
         judging = await asyncio.to_thread(Judging.of, config, models)
-        await self._worker.replace_models(lambda: models)
-        self._models = models
+        if judging.runs_as(self._judging) and pair_names(config) == pair_names(self._config):
+            models.close()
+        else:
+            await self._worker.replace_models(lambda: models)
+            self._models = models
         return judging
 
     # The ladder.

@@ -282,9 +282,8 @@ class Scorer:
         scores = self._score(drafts)
         scored = time.perf_counter()
         late = self._attribute(drafts, scores, new_hops, shed=shed)
-        stages = dataclasses.replace(
-            stages, head=scored - started, attribution=time.perf_counter() - scored
-        )
+        attribution_s = time.perf_counter() - scored if self._attributor is not None else 0.0
+        stages = dataclasses.replace(stages, head=scored - started, attribution=attribution_s)
         results = [
             HopResult(
                 leg=draft.leg.name,

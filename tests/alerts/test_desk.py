@@ -229,3 +229,22 @@ async def test_raising_on_suspect_is_a_setting(tmp_path: Path) -> None:
     await alerts.start()
     assert await alerts.verdict(context(), verdict(State.SUSPECT)) is not None
     await alerts.close()
+
+
+async def test_a_source_that_is_no_longer_configured_leaves_no_verdict_behind(
+    tmp_path: Path,
+) -> None:
+    alerts = desk(tmp_path)
+    await alerts.start(["trunk", "desk"])
+    alerts.watch_source("late")
+    alerts.watch_source("desk")
+    topics = [TOPICS.source_verdict(name) for name in ("trunk", "desk", "late")]
+    assert [alerts.retained.take() is not None for _ in topics] == [True] * 3
+    assert alerts.retained.take() is None, "a source that is watched already is not reset"
+    await alerts.verdict(context(source="desk"), verdict())
+    await alerts.leg_ended("leg1", EndReason.SHUTDOWN)
+    alerts.forget_source("desk")
+    await alerts.shutdown()
+    said = dict(iter(alerts.retained.take, None))
+    assert said[TOPICS.source_verdict("desk")] == b"", "taken off, and not said again at the end"
+    await alerts.close()

@@ -1,0 +1,1 @@
+"""Training, evaluation, calibration, export: the command lines that need torch."""
