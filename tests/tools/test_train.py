@@ -1,0 +1,109 @@
+"""The trainer on a tiny collection: it learns, resumes exactly, and selects on validation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from tools import train, training
+from tools.train import prepare, window_mean
+from tools.training import CheckpointError, load_checkpoint, load_recipe
+
+pytestmark = [pytest.mark.train, pytest.mark.timeout(90)]
+RECIPE = Path(__file__).parents[2] / "models" / "cnn_lstm" / "recipe.yaml"
+SMALL = {
+    "train.epochs": 2,
+    "train.crops_per_epoch": 16,
+    "train.batch": 8,
+    "train.hops": [1, 2],
+    "train.warmup_epochs": 0,
+    "train.bf16": False,
+}
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Noise against tones, in two training sources and a validation source."""
+    folder = tmp_path_factory.mktemp("speech")
+    rng = np.random.default_rng(0)
+    rows = ["path,set,label,technology,generator,source_repo,speaker,language,orig_sr,seconds,"]
+    rows[0] += "detail,sha256"
+    for number in range(24):
+        spoof = number % 2 == 1
+        samples = rng.standard_normal(20000) * 0.1
+        if spoof:
+            samples = 0.3 * np.sin(np.arange(20000) * rng.uniform(0.1, 0.5))
+        soundfile.write(folder / f"{number}.wav", samples, 16000)
+        kind = "spoof,tts,vits" if spoof else "bonafide,human,human"
+        source = ("one", "two", "held")[number % 6 // 2]
+        rows.append(f"{number}.wav,core,{kind},{source},,en,16000,1.25,,{number}")
+    (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
+    (folder / "split.yaml").write_text(
+        "schema: streamguard.split/1\nsources: {one: train, two: train, held: validation}\n"
+    )
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(train, "_STATISTICS_CLIPS", 16)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def _trainer(collection: Path, run: Path, **changes: Any) -> train.Trainer:
+    recipe = load_recipe(RECIPE, {**SMALL, **changes})
+    return prepare(recipe, collection, collection / "cache", run, collection / "split.yaml")
+
+
+def test_a_resumed_run_equals_one_that_was_never_interrupted(
+    collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = _trainer(collection, tmp_path / "whole")
+    whole.fit()
+    first = _trainer(collection, tmp_path / "parts")
+
+    def power_cut(path: Path, state: dict[str, Any]) -> None:
+        if state["epoch"] == 2 and path.name == "last.pt":
+            raise KeyboardInterrupt
+        training.save_checkpoint(path, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tools.train.save_checkpoint", power_cut)
+        with pytest.raises(KeyboardInterrupt):
+            first.fit()
+    second = _trainer(collection, tmp_path / "parts")
+    second.resume()
+    assert second.epoch == 1
+    second.fit()
+    for name, expected in whole.model.state_dict().items():
+        torch.testing.assert_close(second.model.state_dict()[name], expected, msg=name)
+    rows = (tmp_path / "parts" / "history.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["epoch", "0", "1"]
+
+    best = load_checkpoint(tmp_path / "whole" / "best.pt", whole.recipe)
+    lines, groups = ("wide", "narrow"), ("eer", "eer_paired")
+    assert set(best["validation"]) == {f"{group}_{line}" for group in groups for line in lines}
+    assert np.mean(list(best["validation"].values())) == pytest.approx(whole.best)
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_run_of_another_recipe_is_not_resumed(collection: Path, tmp_path: Path) -> None:
+    trainer = _trainer(collection, tmp_path)
+    training.save_checkpoint(tmp_path / "last.pt", {"recipe": {**trainer.recipe, "seed": 99}})
+    with pytest.raises(CheckpointError, match="another recipe"):
+        trainer.resume()
+
+
+def test_a_window_is_the_mean_of_its_valid_hops() -> None:
+    values = torch.tensor([[1.0, 2.0, 9.0], [4.0, 5.0, 6.0]])
+    valid = torch.tensor([[True, True, False], [False, False, False]])
+    assert window_mean(values, valid).tolist() == [1.5, 0.0]
