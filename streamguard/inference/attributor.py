@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -44,13 +44,13 @@ class Attributed:
 
 
 class Attributor:
-    """At most one window per leg waits: the newest one. Oldest waiting leg first.
+    """At most one window per leg waits: the newest one.
 
     ``counts``: ``attributed``, ``superseded`` (a newer window took its place), ``shed`` (load),
-    ``lost`` (its audio was overwritten, or the network gave no numbers).
+    ``lost`` (its audio was overwritten, the network gave no numbers, or its leg was forgotten).
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, counts: Counter[str] | None = None) -> None:
         manifest = network.bundle.manifest
         folder = str(network.bundle.folder)
         if manifest.task != "attribution":
@@ -69,11 +69,11 @@ class Attributor:
         self._pending: dict[str, _Pending] = {}
         self._parts: dict[str, dict[tuple[int, int], Row]] = {}
         """What the network gave for recent hops, by leg, then segment and hop."""
-        self.counts: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter() if counts is None else counts
 
-    @property
-    def waiting(self) -> int:
-        return len(self._pending)
+    def waits(self, legs: Iterable[str]) -> bool:
+        """Whether a window of one of these legs is in line."""
+        return not self._pending.keys().isdisjoint(legs)
 
     def ask(self, leg: LegState, score: WindowScore, window: Sequence[Slot]) -> None:
         """Put an accepted window in line, in the place of an older one of its leg."""
@@ -95,11 +95,16 @@ class Attributor:
         self._pending.clear()
 
     def forget(self, leg: str) -> None:
-        self._pending.pop(leg, None)
+        if (pending := self._pending.get(leg)) is not None:
+            self._lose(pending)
         self._parts.pop(leg, None)
 
-    def run(self, max_hops: int) -> list[Attributed]:
-        """Run on at most ``max_hops`` missing hops; return the windows that are complete now."""
+    def run(self, max_hops: Mapping[str, int]) -> list[Attributed]:
+        """Run on at most ``max_hops`` missing hops of each leg; return the windows complete now.
+
+        The bound is per leg so that what is said of one does not depend on the others, and the
+        newest hops go first so that with any bound later windows find them done.
+        """
         self._run_hops(max_hops)
         complete = [
             pending
@@ -122,14 +127,13 @@ class Attributor:
             done.append(Attributed(pending.leg.name, pending.segment, pending.index, labels))
         return done
 
-    def _run_hops(self, max_hops: int) -> None:
+    def _run_hops(self, max_hops: Mapping[str, int]) -> None:
         jobs: list[tuple[_Pending, tuple[int, int]]] = []
         samples = []
         for pending in list(self._pending.values()):
             have = self._parts[pending.leg.name]
-            for hop in [hop for hop in pending.needed if hop not in have]:
-                if len(jobs) >= max_hops:
-                    break
+            missing = [hop for hop in reversed(pending.needed) if hop not in have]
+            for hop in missing[: max_hops.get(pending.leg.name, 0)]:
                 audio = None
                 if pending.segment == pending.leg.segment:
                     audio = pending.leg.front_end.replay(hop[1], self._network.left_context)

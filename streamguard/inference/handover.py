@@ -47,7 +47,9 @@ class WorkerStats:
     batch_sizes: Mapping[int, int]
     """Blocks per batch -> batches."""
     busy_s: float
-    """Seconds that the thread spent in the scorer."""
+    """Seconds that the thread spent in the scorer, on batches that are done."""
+    busy_since: float | None
+    """``time.monotonic`` when the batch in flight was begun; None where there is none."""
     scorer: Mapping[str, int]
     attribution: Mapping[str, int]
 
@@ -85,5 +87,6 @@ class Shared:
     batches: int = 0
     batch_sizes: Counter[int] = field(default_factory=Counter)
     busy_s: float = 0.0
+    busy_since: float | None = None
     scorer_counts: Mapping[str, int] = field(default_factory=dict)
     attribution_counts: Mapping[str, int] = field(default_factory=dict)

@@ -8,48 +8,43 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from streamguard.audio.frames import Mask, MaskedSpan, RawBlock
+from streamguard.clock import WINDOW_HOPS
 
-
-@dataclass(slots=True)
-class _Hole:
-    """Blocks in a row that were dropped: their place in the stream, without their samples."""
-
-    last: RawBlock
-    """Shape of the newest one; its samples are zeros."""
-    first_sample: int
-    count: int
-    """Samples."""
-    block_samples: int
-
-    def joins(self, block: RawBlock) -> bool:
-        return (
-            block.segment == self.last.segment
-            and block.rate_hz == self.last.rate_hz
-            and block.first_sample == self.first_sample + self.count
-        )
-
-    def take(self) -> RawBlock:
-        """Zeros in the place of what was dropped, masked, so that the sample grid stays."""
-        start, count = self.first_sample, min(self.block_samples, self.count)
-        self.first_sample += count
-        self.count -= count
-        samples = np.zeros(count, np.int16)
-        samples.flags.writeable = False
-        return replace(
-            self.last,
-            first_sample=start,
-            samples=samples,
-            spans=(MaskedSpan(start, start + count, Mask.OVERLOAD),),
-        )
+REST_BLOCKS = 4 * WINDOW_HOPS
+"""Blocks that a leg loses in a row while it rests: a dropped block costs every window that it is
+in, so twenty-four in a row cost 29 windows, and one here and there up to 144. 12 s: short against
+a call, so that no leg goes unheard for long."""
 
 
 @dataclass(slots=True)
 class _Lane:
     blocks: deque[RawBlock] = field(default_factory=deque)
-    holes: deque[_Hole] = field(default_factory=deque)
-    """Before the first block: what is dropped is always the oldest."""
+    hole: deque[RawBlock] = field(default_factory=deque)
+    """Zeros in the place of what was dropped before the first block."""
+    jumps: bool = False
+    """Whether so much was dropped that the hole is not played: the first block is a new start."""
     live: bool = False
     closing: bool = False
+    heard: int = REST_BLOCKS
+    """Blocks taken since its last rest."""
+    rested: int = 0
+    """When its last rest ended, counted in rests of all legs; 0 if it never rested."""
+
+    def drop_oldest(self) -> None:
+        block = self.blocks.popleft()
+        if not self.jumps:
+            self.hole.append(_silenced(block))
+        if len(self.hole) > WINDOW_HOPS:
+            # Beyond a window it tells nobody anything, and takes time from what is heard now.
+            self.hole.clear()
+            self.jumps = True
+
+    def take(self) -> RawBlock:
+        if self.hole:
+            return self.hole.popleft()
+        self.jumps = False
+        self.heard += 1
+        return self.blocks.popleft()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +61,15 @@ class Batch:
 
 
 class Lanes:
-    """Queues with accounts: ``submitted == taken + sum(dropped) + depth`` at any time."""
+    """Queues with accounts: ``submitted == taken + sum(dropped) + depth`` at any time.
 
-    MAX_HOLES = 4
-    """A lane keeps the place of this many dropped runs (a new segment starts a new one)."""
+    Dropped blocks are bundled, because each spoils all windows that it is in. A leg whose lane runs
+    over loses its oldest block and rests: it is not in turn, so that it goes on losing (at most
+    :data:`REST_BLOCKS` in a row) while the others keep whole windows. It is back early when the
+    other live legs leave time. If it then runs over again soon, that was no passing stall, and it
+    rests for more than a window at least. After a rest its lane is empty but for the newest block,
+    so that another leg is the next to run over.
+    """
 
     def __init__(self, per_leg: int, total: int) -> None:
         self._per_leg = per_leg
@@ -77,6 +77,13 @@ class Lanes:
         self._lanes: dict[str, _Lane] = {}
         self._turns: deque[str] = deque()
         """Legs with something to take, the next one first."""
+        self._resting: dict[str, int] = {}
+        """Blocks that a leg may lose yet before it is in turn again; the longest at rest first."""
+        self._firm: set[str] = set()
+        """Those at rest that stay there for now even if the others leave time."""
+        self._rests = 0
+        self.closing = 0
+        """Open legs whose end somebody waits for."""
         self.depth = 0
         self.submitted = 0
         self.taken = 0
@@ -84,13 +91,13 @@ class Lanes:
 
     @property
     def legs(self) -> int:
-        """Legs that are open."""
-        return len(self._lanes)
+        """Open legs that have something to take now or when their next block comes."""
+        return len(self._lanes) - len(self._firm)
 
     @property
     def ready(self) -> int:
         """Legs that have something to take."""
-        return len(self._turns)
+        return len(self._turns) + len(self._resting) - len(self._firm)
 
     def has_room(self, leg: str) -> bool:
         lane = self._lanes.get(leg)
@@ -99,20 +106,20 @@ class Lanes:
     def put(self, block: RawBlock, *, live: bool) -> None:
         """Queue a block of a live leg, or one that there is room for.
 
-        Over its own bound a leg drops its oldest block; over the total, the live leg with most
-        waiting drops its oldest.
+        Over its own bound a leg drops its oldest block; over the total, a live leg that rests
+        does, or else the one that has not for longest (of several, the one with most waiting).
         """
         lane = self._lanes.setdefault(block.leg, _Lane())
         lane.live = live
         lane.blocks.append(block)
         self.depth += 1
         self.submitted += 1
+        if block.leg not in self._resting:
+            self._wake(block.leg)
         if len(lane.blocks) > self._per_leg:
-            self._drop_oldest(lane)
+            self._drop_oldest(block.leg)
         elif self.depth > self._total:
-            candidates = [lane for lane in self._lanes.values() if lane.live]
-            self._drop_oldest(max(candidates, key=lambda lane: len(lane.blocks)))
-        self._wake(block.leg)
+            self._drop_oldest(self._victim())
 
     def refuse(self, reason: str) -> None:
         """Count a block that is dropped at the door."""
@@ -124,7 +131,10 @@ class Lanes:
         lane = self._lanes.get(leg)
         if lane is None:
             return False
+        self.closing += not lane.closing
         lane.closing = True
+        if leg in self._resting:
+            self._end_rest(leg)
         self._wake(leg)
         return True
 
@@ -133,21 +143,20 @@ class Lanes:
         blocks: list[RawBlock] = []
         closed: list[str] = []
         taken = 0
-        while self._turns and len(blocks) < limit:
+        while len(blocks) < limit and self.ready:
+            if len(self._firm) < len(self._resting) and not self._live_in_turn():
+                self._end_rest(next(leg for leg in self._resting if leg not in self._firm))
             leg = self._turns.popleft()
             lane = self._lanes[leg]
-            if lane.holes:
-                blocks.append(lane.holes[0].take())
-                if not lane.holes[0].count:
-                    lane.holes.popleft()
-            elif lane.blocks:
-                blocks.append(lane.blocks.popleft())
-                taken += 1
-            if lane.holes or lane.blocks:
+            if lane.hole or lane.blocks:
+                taken += not lane.hole
+                blocks.append(lane.take())
+            if lane.hole or lane.blocks:
                 self._turns.append(leg)
             elif lane.closing:
                 closed.append(leg)
                 del self._lanes[leg]
+                self.closing -= 1
         self.depth -= taken
         self.taken += taken
         waiting = sum(len(lane.blocks) for lane in self._lanes.values() if lane.live)
@@ -156,30 +165,70 @@ class Lanes:
     def abandon(self, reason: str) -> None:
         """Drop everything that waits."""
         self.dropped[reason] += self.depth
-        self.depth = 0
+        self.depth = self.closing = 0
         self._lanes.clear()
         self._turns.clear()
+        self._resting.clear()
+        self._firm.clear()
 
     def _wake(self, leg: str) -> None:
         if leg not in self._turns:
             self._turns.append(leg)
 
-    def _drop_oldest(self, lane: _Lane) -> None:
-        block = lane.blocks.popleft()
+    def _live_in_turn(self) -> bool:
+        """Files don't count: they can wait, and would keep a leg at rest for nothing."""
+        return any(self._lanes[leg].live for leg in self._turns)
+
+    def _victim(self) -> str:
+        """Who gives when all together have too much: one that rests, or has not for longest."""
+        resting = next((leg for leg in self._resting if self._lanes[leg].blocks), None)
+        if resting is not None:
+            return resting
+        lanes = {leg: lane for leg, lane in self._lanes.items() if lane.live and lane.blocks}
+        return max(lanes, key=lambda leg: (-lanes[leg].rested, len(lanes[leg].blocks)))
+
+    def _drop_oldest(self, leg: str) -> None:
+        lane = self._lanes[leg]
+        self._drop(lane)
+        if lane.closing:
+            return
+        if leg not in self._resting:
+            self._turns.remove(leg)
+            self._resting[leg] = REST_BLOCKS
+            if 0 < lane.heard < REST_BLOCKS:  # 0: the thread took nothing, so it is a stall
+                self._firm.add(leg)
+        self._resting[leg] -= 1
+        if not self._resting[leg]:
+            self._drop_rest(lane)
+            self._end_rest(leg)
+        elif leg in self._firm and lane.jumps:
+            self._drop_rest(lane)
+            self._firm.remove(leg)
+
+    def _drop_rest(self, lane: _Lane) -> None:
+        """All but the newest: with a full lane it would be the next to run over."""
+        while len(lane.blocks) > 1:
+            self._drop(lane)
+
+    def _drop(self, lane: _Lane) -> None:
+        lane.drop_oldest()
         self.depth -= 1
         self.dropped["overload"] += 1
-        if lane.holes and lane.holes[-1].joins(block):
-            hole = lane.holes[-1]
-            hole.count += len(block.samples)
-            hole.last = replace(block, samples=block.samples[:0])
-            return
-        lane.holes.append(
-            _Hole(
-                last=replace(block, samples=block.samples[:0]),
-                first_sample=block.first_sample,
-                count=len(block.samples),
-                block_samples=max(1, len(block.samples)),
-            )
-        )
-        if len(lane.holes) > self.MAX_HOLES:
-            lane.holes.popleft()
+
+    def _end_rest(self, leg: str) -> None:
+        del self._resting[leg]
+        self._firm.discard(leg)
+        self._rests += 1
+        self._lanes[leg].rested = self._rests
+        self._lanes[leg].heard = 0
+        self._wake(leg)
+
+
+def _silenced(block: RawBlock) -> RawBlock:
+    """Zeros in the place of a block, masked, so that the sample grid stays. Takes no memory."""
+    count = len(block.samples)
+    return replace(
+        block,
+        samples=np.broadcast_to(np.zeros(1, block.samples.dtype), count),
+        spans=(MaskedSpan(block.first_sample, block.first_sample + count, Mask.OVERLOAD),),
+    )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import enum
 from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from streamguard.audio.frames import Hop, HopQuality, Mask, RawBlock
-from streamguard.clock import WINDOW_HOPS
+from streamguard.clock import HOP_SAMPLES, SAMPLE_RATE_HZ, WINDOW_HOPS
 from streamguard.verdict.scores import Channel
 
 if TYPE_CHECKING:
@@ -53,6 +54,33 @@ class Arrival:
     """Whether its samples were dropped for overload: its audio is zeros."""
 
 
+class HopKind(enum.Enum):
+    """What a result is about."""
+
+    HOP = "hop"
+    """A new hop."""
+    DROPPED = "dropped"
+    """A new hop whose samples were dropped for overload."""
+    REST = "rest"
+    """No new hop: the partial window of a segment that ended before it had a full one."""
+    LATE = "late"
+    """No new hop: the attribution of an earlier window."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A sample of a leg, in the source's rate."""
+
+    segment: int
+    rate_hz: int
+    sample: int
+
+    def jumps_to(self, other: _Place) -> bool:
+        """Whether blocks between the two never came: lanes skip a long hole."""
+        same = (self.segment, self.rate_hz) == (other.segment, other.rate_hz)
+        return same and self.sample < other.sample
+
+
 @dataclass(slots=True, eq=False)
 class LegState:
     """Window, recurrent state and accounts of one leg."""
@@ -71,6 +99,32 @@ class LegState:
     received_at: float = 0.0
     channel: Channel = Channel.WIDE
     """Of its last hop."""
+    place: _Place | None = None
+    """Where the last block ended."""
+    dropped: list[tuple[int, int]] = field(default_factory=list)
+    """What overload took of hops still to come: 16 kHz samples, from and to."""
+
+    def hear(self, block: RawBlock) -> list[Arrival]:
+        """The hops that a block completes."""
+        spans = [(s.start, s.stop) for s in block.spans if s.mask & Mask.OVERLOAD]
+        here = _Place(block.segment, block.rate_hz, block.first_sample)
+        if self.place is not None and self.place.jumps_to(here):
+            spans.append((self.place.sample, here.sample))
+        self.place = replace(here, sample=here.sample + len(block.samples))
+        self.dropped += [
+            (start * SAMPLE_RATE_HZ // block.rate_hz, stop * SAMPLE_RATE_HZ // block.rate_hz)
+            for start, stop in spans
+        ]
+        hops = self.front_end.process(block)
+        channel = self.front_end.channel
+        return [Arrival(self, hop, channel, self._mostly_dropped(hop.index)) for hop in hops]
+
+    def _mostly_dropped(self, index: int) -> bool:
+        """Whether overload took most of a hop; less than that is for the gate to judge."""
+        first, end = index * HOP_SAMPLES, (index + 1) * HOP_SAMPLES
+        gone = sum(max(0, min(end, stop) - max(first, start)) for start, stop in self.dropped)
+        self.dropped = [(start, stop) for start, stop in self.dropped if stop > end]
+        return 2 * gone > HOP_SAMPLES
 
     def start_segment(self, segment: int) -> None:
         self.segment = segment
@@ -91,11 +145,45 @@ class LegState:
         self.slots.clear()
         self.state = None
 
+    def rest(self) -> list[Draft]:
+        """The partial window of a segment that never had a full one."""
+        if self.had_window or not self.slots:
+            return []
+        draft = Draft(
+            leg=self,
+            kind=HopKind.REST,
+            segment=self.segment,
+            index=self.slots[-1].index,
+            quality=None,
+            channel=self.channel,
+            window=tuple(self.slots),
+            first=True,
+            received_at=self.received_at,
+        )
+        return [draft]
+
     def count_new(self, window: Sequence[Slot]) -> int:
         """Usable hops that an accepted window adds to those counted before."""
         new = sum(1 for slot in window if slot.usable and slot.index > self.counted_to)
         self.counted_to = max(self.counted_to, window[-1].index)
         return new
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Draft:
+    """A result that waits for its window's score."""
+
+    leg: LegState
+    kind: HopKind
+    segment: int
+    index: int
+    quality: HopQuality | None
+    channel: Channel
+    window: tuple[Slot, ...]
+    """Empty where there is no window yet."""
+    first: bool
+    """Whether it is the first window of its segment."""
+    received_at: float
 
 
 def rounds(blocks: Sequence[RawBlock]) -> list[list[RawBlock]]:
@@ -109,9 +197,3 @@ def rounds(blocks: Sequence[RawBlock]) -> list[list[RawBlock]]:
             turns.append([])
         turns[at].append(block)
     return turns
-
-
-def mostly_dropped(block: RawBlock) -> bool:
-    """Whether we dropped most of a block; less than that is for the gate to judge."""
-    dropped = sum(span.stop - span.start for span in block.spans if span.mask & Mask.OVERLOAD)
-    return 2 * dropped > len(block.samples)

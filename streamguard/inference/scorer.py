@@ -17,14 +17,15 @@ from streamguard.errors import BundleError
 from streamguard.inference.attributor import Attributor
 from streamguard.inference.leg import (
     Arrival,
+    Draft,
     FrontEndLike,
+    HopKind,
     LegState,
     Slot,
-    mostly_dropped,
     rounds,
 )
 from streamguard.inference.network import HopOutput, Network
-from streamguard.verdict.scores import Attribution, Channel, Rejection, WindowScore
+from streamguard.verdict.scores import Attribution, Rejection, WindowScore
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -43,6 +44,7 @@ class StageSeconds:
     detector: float = 0.0
     head: float = 0.0
     attribution: float = 0.0
+    """0 where no window of these legs was in line for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +56,14 @@ class HopResult:
     index: int
     """Of the hop, which is the last hop of the window."""
     quality: HopQuality | None
-    """None where the hop was dropped, and for results that no new hop brought."""
+    """Of a ``HopKind.HOP``; None for the other kinds."""
     score: WindowScore | None
     """None before the sixth hop of a segment."""
     late: Attribution | None = None
     """Attribution of the window that ended here, which was scored before; comes with no score."""
     stages: StageSeconds = StageSeconds()
     received_at: float = 0.0
+    kind: HopKind = HopKind.HOP
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,22 +83,6 @@ class Models:
 
     def _networks(self) -> tuple[Network, ...]:
         return tuple(n for n in (self.detector, self.attribution) if n is not None)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Draft:
-    """A result that waits for its window's score."""
-
-    leg: LegState
-    segment: int
-    index: int
-    quality: HopQuality | None
-    channel: Channel
-    window: tuple[Slot, ...]
-    """Empty where there is no window yet."""
-    first: bool
-    """Whether it is the first window of its segment."""
-    received_at: float
 
 
 class Scorer:
@@ -121,6 +108,7 @@ class Scorer:
         self._catch_up = attribution_catch_up_hops
         self._legs: dict[str, LegState] = {}
         self.counts: Counter[str] = Counter()
+        self._attribution_counts: Counter[str] = Counter()
         self._use(models)
 
     def _use(self, models: Models) -> None:
@@ -129,22 +117,26 @@ class Scorer:
             raise BundleError(
                 str(bundle.folder), f"task: {bundle.manifest.task}: detection is needed here"
             )
-        attributor = Attributor(models.attribution) if models.attribution is not None else None
+        attributor = None
+        if models.attribution is not None:
+            attributor = Attributor(models.attribution, self._attribution_counts)
         self._models = models
         self._detector = models.detector
         self._attributor = attributor
 
     @property
     def attribution_counts(self) -> Mapping[str, int]:
-        """As :class:`Attributor` counts; empty without attribution."""
-        return dict(self._attributor.counts) if self._attributor is not None else {}
+        """As :class:`Attributor` counts, over all models there were; empty without attribution."""
+        return dict(self._attribution_counts)
 
     def replace_models(self, models: Models) -> None:
         """Take other models; windows start anew, audio goes on. The old ones are closed."""
-        old = self._models
+        old, attributor = self._models, self._attributor
         self._use(models)
         for leg in self._legs.values():
             leg.forget_scores()
+            if attributor is not None:
+                attributor.forget(leg.name)
         old.close()
 
     def warm_up(self) -> None:
@@ -172,19 +164,21 @@ class Scorer:
         heard = time.perf_counter()
         outputs = self._run_detector(arrivals)
         ran = time.perf_counter()
-        drafts: list[_Draft] = []
+        drafts: list[Draft] = []
         for arrival, output in zip(arrivals, outputs, strict=True):
             drafts += self._place(arrival, output)
         stages = StageSeconds(front_end=heard - started, detector=ran - heard)
-        return self._finish(drafts, stages, len(arrivals), shed=shed)
+        new_hops = Counter(arrival.leg.name for arrival in arrivals)
+        budget = {leg: count + self._catch_up for leg, count in new_hops.items()}
+        return self._finish(drafts, stages, budget, shed=shed)
 
     def close_leg(self, leg: str, *, shed_attribution: bool = False) -> list[HopResult]:
         """Forget a leg; score what it had if that never filled a window, finish what waits."""
         state = self._legs.get(leg)
         if state is None:
             return []
-        drafts = self._rest_of_segment(state)
-        results = self._finish(drafts, StageSeconds(), WINDOW_HOPS, shed=shed_attribution)
+        drafts = state.rest()
+        results = self._finish(drafts, StageSeconds(), {leg: WINDOW_HOPS}, shed=shed_attribution)
         del self._legs[leg]
         if self._attributor is not None:
             self._attributor.forget(leg)
@@ -195,9 +189,7 @@ class Scorer:
         if leg is None:
             front_end = self._front_end(block.leg, self._detector.left_context)
             leg = self._legs[block.leg] = LegState(block.leg, front_end)
-        dropped = mostly_dropped(block)
-        hops = leg.front_end.process(block)
-        return [Arrival(leg, hop, leg.front_end.channel, dropped) for hop in hops]
+        return leg.hear(block)
 
     def _run_detector(self, arrivals: Sequence[Arrival]) -> list[HopOutput | None]:
         """One call for all hops; with recurrent state, one for the first of each leg, and so on."""
@@ -238,11 +230,11 @@ class Scorer:
             leg.state_segment = arrival.hop.segment
         return leg.state
 
-    def _place(self, arrival: Arrival, output: HopOutput | None) -> list[_Draft]:
+    def _place(self, arrival: Arrival, output: HopOutput | None) -> list[Draft]:
         leg, hop = arrival.leg, arrival.hop
-        drafts: list[_Draft] = []
+        drafts: list[Draft] = []
         if hop.segment != leg.segment:
-            drafts += self._rest_of_segment(leg)
+            drafts += leg.rest()
             leg.start_segment(hop.segment)
         parts = output.parts if output is not None and output.finite else None
         usable = hop.usable and parts is not None
@@ -253,8 +245,9 @@ class Scorer:
         leg.channel = arrival.channel
         full = len(leg.slots) == WINDOW_HOPS
         drafts.append(
-            _Draft(
+            Draft(
                 leg=leg,
+                kind=HopKind.DROPPED if arrival.dropped else HopKind.HOP,
                 segment=hop.segment,
                 index=hop.index,
                 quality=quality,
@@ -267,22 +260,24 @@ class Scorer:
         leg.had_window = leg.had_window or full
         return drafts
 
-    def _rest_of_segment(self, leg: LegState) -> list[_Draft]:
-        """The partial window of a segment that never had a full one."""
-        if leg.had_window or not leg.slots:
-            return []
-        last = leg.slots[-1].index
-        window = tuple(leg.slots)
-        return [_Draft(leg, leg.segment, last, None, leg.channel, window, True, leg.received_at)]
-
     def _finish(
-        self, drafts: Sequence[_Draft], stages: StageSeconds, new_hops: int, *, shed: bool
+        self,
+        drafts: Sequence[Draft],
+        stages: StageSeconds,
+        budget: Mapping[str, int],
+        *,
+        shed: bool,
     ) -> list[HopResult]:
         started = time.perf_counter()
         scores = self._score(drafts)
         scored = time.perf_counter()
-        late = self._attribute(drafts, scores, new_hops, shed=shed)
-        attribution_s = time.perf_counter() - scored if self._attributor is not None else 0.0
+        late: list[HopResult] = []
+        attribution_s = 0.0
+        if self._attributor is not None:
+            self._line_up(self._attributor, drafts, scores, shed=shed)
+            if self._attributor.waits(budget):
+                late = self._attribute(self._attributor, drafts, scores, budget)
+                attribution_s = time.perf_counter() - scored
         stages = dataclasses.replace(stages, head=scored - started, attribution=attribution_s)
         results = [
             HopResult(
@@ -293,12 +288,13 @@ class Scorer:
                 score=score,
                 stages=stages,
                 received_at=draft.received_at,
+                kind=draft.kind,
             )
             for draft, score in zip(drafts, scores, strict=True)
         ]
         return results + [dataclasses.replace(result, stages=stages) for result in late]
 
-    def _score(self, drafts: Sequence[_Draft]) -> list[WindowScore | None]:
+    def _score(self, drafts: Sequence[Draft]) -> list[WindowScore | None]:
         windows = [self._parts_of(draft) for draft in drafts]
         asked = [parts for parts in windows if parts]
         rows = iter(self._detector.windows(asked))
@@ -308,13 +304,13 @@ class Scorer:
             for draft, logit in zip(drafts, logits, strict=True)
         ]
 
-    def _parts_of(self, draft: _Draft) -> list[Row]:
+    def _parts_of(self, draft: Draft) -> list[Row]:
         parts = [slot.parts for slot in draft.window if slot.parts is not None]
         if self._detector.whole_window and len(parts) < WINDOW_HOPS:
             return []
         return parts
 
-    def _window_score(self, draft: _Draft, logit: float | None) -> WindowScore:
+    def _window_score(self, draft: Draft, logit: float | None) -> WindowScore:
         window = draft.window
         self.counts["windows"] += 1
         raw = logit if logit is not None and np.isfinite(logit) else None
@@ -344,17 +340,15 @@ class Scorer:
             received_at=draft.received_at,
         )
 
-    def _attribute(
+    def _line_up(
         self,
-        drafts: Sequence[_Draft],
-        scores: list[WindowScore | None],
-        new_hops: int,
+        attributor: Attributor,
+        drafts: Sequence[Draft],
+        scores: Sequence[WindowScore | None],
         *,
         shed: bool,
-    ) -> list[HopResult]:
-        """Put labels on ``scores`` in place; return those of earlier windows."""
-        if self._attributor is None:
-            return []
+    ) -> None:
+        """Ask for the attribution of the windows that lean to spoof."""
         leaning = [
             (draft, score)
             for draft, score in zip(drafts, scores, strict=True)
@@ -364,13 +358,22 @@ class Scorer:
             and score.llr >= self._min_llr
         ]
         if shed:
-            self._attributor.shed(len(leaning))
-            return []
+            attributor.shed(len(leaning))
+            return
         for draft, score in leaning:
-            self._attributor.ask(draft.leg, score, draft.window)
+            attributor.ask(draft.leg, score, draft.window)
+
+    def _attribute(
+        self,
+        attributor: Attributor,
+        drafts: Sequence[Draft],
+        scores: list[WindowScore | None],
+        budget: Mapping[str, int],
+    ) -> list[HopResult]:
+        """Put labels on ``scores`` in place; return those of earlier windows."""
         late = []
         places = {(draft.leg.name, draft.segment, draft.index): i for i, draft in enumerate(drafts)}
-        for done in self._attributor.run(new_hops + self._catch_up):
+        for done in attributor.run(budget):
             i = places.get((done.leg, done.segment, done.index))
             scored = scores[i] if i is not None else None
             if i is not None and scored is not None:
@@ -388,4 +391,5 @@ class Scorer:
             score=None,
             late=attribution,
             received_at=self._legs[leg].received_at,
+            kind=HopKind.LATE,
         )

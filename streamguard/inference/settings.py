@@ -38,5 +38,5 @@ class InferenceSettings(Section):
         default=6,
         ge=0,
         le=64,
-        description="Earlier hops that attribution may run on per batch, beyond one per new hop",
+        description="Earlier hops of a leg that attribution may run on with each new hop of it",
     )

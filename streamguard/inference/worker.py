@@ -154,6 +154,7 @@ class InferenceWorker:
                 batches=shared.batches,
                 batch_sizes=dict(shared.batch_sizes),
                 busy_s=shared.busy_s,
+                busy_since=shared.busy_since,
                 scorer=shared.scorer_counts,
                 attribution=shared.attribution_counts,
             )
@@ -252,6 +253,7 @@ class InferenceWorker:
             with self._changed:
                 self._shared.lanes.dropped["failed"] += self._shared.in_flight
                 self._shared.in_flight = 0
+                self._shared.busy_since = None
             self._post(self._thread_ended, err)
         else:
             self._post(self._thread_ended, None)
@@ -283,9 +285,11 @@ class InferenceWorker:
                     break
                 self._changed.wait()
             deadline = time.monotonic() + settings.max_wait_ms / 1000
-            # No longer than others may still come: every open leg has something, or we stop.
+            # No longer than others may still come (every open leg has something, or we stop), and
+            # not while somebody waits for the end of a leg.
             while (
                 not shared.stopping
+                and not lanes.closing
                 and lanes.depth < settings.max_batch
                 and lanes.ready < lanes.legs
                 and (left := deadline - time.monotonic()) > 0
@@ -293,6 +297,7 @@ class InferenceWorker:
                 self._changed.wait(left)
             batch = lanes.take(settings.max_batch)
             shared.in_flight = batch.taken
+            shared.busy_since = time.monotonic()
             return batch
 
     def _score(self, scorer: ScorerLike, batch: Batch) -> None:
@@ -307,6 +312,7 @@ class InferenceWorker:
         with self._changed:
             shared = self._shared
             shared.in_flight = 0
+            shared.busy_since = None
             shared.processed += batch.taken
             shared.undelivered += len(results)
             shared.busy_s += busy_s

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
 from streamguard.audio.frames import Hop, HopQuality, RawBlock
+from streamguard.audio.frontend import FrontEnd
+from streamguard.audio.intake import Intake
+from streamguard.audio.settings import GateSettings
+from streamguard.clock import WINDOW_HOPS
 from streamguard.errors import BundleError
+from streamguard.events import Audio
+from streamguard.inference.lanes import Lanes
+from streamguard.inference.leg import HopKind
 from streamguard.inference.network import Network
 from streamguard.inference.scorer import Models, Scorer
+from streamguard.verdict.rejection import judge_window
 from streamguard.verdict.scores import Channel, Rejection
 from tests.inference.makers import (
     NumpyEngine,
@@ -89,7 +98,8 @@ def test_a_dropped_hop_rejects_its_windows_as_overload() -> None:
     results = rig.feed(blocks)
     said = [s.rejected for s in scores(results)]
     assert said == [None] + [Rejection.OVERLOAD] * 6 + [None]
-    assert results[6].quality is None
+    assert (results[6].kind, results[6].quality) == (HopKind.DROPPED, None)
+    assert {r.kind for r in results[:6] + results[7:]} == {HopKind.HOP}
     assert scores(results)[-1].new_hops == 6
     assert rig.scorer.counts["dropped"] == 1
 
@@ -209,6 +219,7 @@ def test_a_short_segment_gives_one_partial_window_when_it_ends() -> None:
     assert (partial.usable_hops, partial.new_hops) == (3, 3)
     assert partial.net_speech_s == pytest.approx(1.2)
     assert [(r.segment, r.index) for r in results][-2:] == [(0, 2), (1, 3)]
+    assert [r.kind for r in results][-2:] == [HopKind.REST, HopKind.HOP]
 
 
 def test_a_short_leg_gives_one_partial_window_when_it_is_closed() -> None:
@@ -217,6 +228,7 @@ def test_a_short_leg_gives_one_partial_window_when_it_is_closed() -> None:
     (result,) = rig.scorer.close_leg("a")
     assert result.score is not None
     assert (result.quality, result.index, result.score.usable_hops) == (None, 3, 4)
+    assert result.kind is HopKind.REST
     assert rig.scorer.close_leg("a") == []
 
 
@@ -275,19 +287,48 @@ def test_the_judge_sees_the_qualities_of_the_six_hops() -> None:
     assert [quality is None for quality in qualities] == [False] * 5 + [True]
 
 
-def test_the_real_front_end_and_gate_fit() -> None:
-    from functools import partial
-
-    from streamguard.audio.frontend import FrontEnd
-    from streamguard.audio.settings import GateSettings
-    from streamguard.verdict.rejection import judge_window
-
+def _real_scorer() -> Scorer:
+    """With the front end and the gate of the product."""
     gate = GateSettings()
-    network = Network(bundle_of(detection_document()), NumpyEngine())
-    scorer = Scorer(
-        Models(network),
+    return Scorer(
+        Models(Network(bundle_of(detection_document()), NumpyEngine())),
         front_end=lambda leg, left_context: FrontEnd(leg, left_context, gate),
         judge=partial(judge_window, settings=gate),
     )
+
+
+@pytest.mark.parametrize("rate_hz", [8000, 11025, 16000, 44100, 48000])
+@pytest.mark.parametrize("dropped", [1, 6, 7, 30])
+def test_a_hole_of_any_length_rejects_its_windows_and_keeps_the_grid(
+    rate_hz: int, dropped: int
+) -> None:
+    intake, lanes, scorer = Intake("a", rate_hz), Lanes(per_leg=4, total=64), _real_scorer()
+    speech = np.random.default_rng(1).normal(0, 3000, 60 * rate_hz).astype(np.int16)
+    blocks = [b for b in intake.audio(Audio("a", 0, speech, 0.0)) if b.first_sample // rate_hz < 28]
+    results = []
+    for i, raw in enumerate(blocks):
+        lanes.put(raw, live=True)
+        if not 10 <= i < 13 + dropped:
+            results += scorer.process(lanes.take(64).blocks)
+    assert lanes.dropped == {"overload": dropped}
+    assert lanes.submitted == lanes.taken + dropped
+    if dropped <= WINDOW_HOPS:
+        assert scorer.counts["dropped"] == dropped
+    else:  # skipped, but for a hop that the next block only ends
+        assert scorer.counts["dropped"] == (rate_hz == 11025)
+
+    indices = [r.index for r in results if r.kind is not HopKind.REST]
+    assert indices == sorted(set(indices))
+    # At a rate of no whole half second the hop of a block may come with the block after it.
+    assert len(blocks) - 2 <= indices[-1] < len(blocks)
+    said = {score.index: score.rejected for score in scores(results)}
+    for index, rejected in said.items():
+        in_hole = 10 <= index < 10 + dropped + WINDOW_HOPS - 1
+        assert (rejected is Rejection.OVERLOAD) == in_hole, index
+    assert max(said) > 20 + dropped
+
+
+def test_the_real_front_end_and_gate_fit() -> None:
+    scorer = _real_scorer()
     results = [r for i in range(7) for r in scorer.process([block("a", i, level=0.0)])]
     assert [s.rejected for s in scores(results)] == [Rejection.SILENCE] * 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 
 import pytest
 
@@ -201,3 +202,61 @@ async def test_a_leg_that_is_being_closed_takes_no_more_audio() -> None:
             worker.submit_nowait(block("a", 1))
         scorer.gate.set()
         await closing
+
+
+async def test_closing_legs_does_not_wait_for_others_to_fill_a_batch() -> None:
+    results = Results()
+    settings = InferenceSettings(max_wait_ms=250.0, queue_hops_total=512)
+    async with running(GatedScorer, results, settings) as worker:
+        legs = [f"leg{i}" for i in range(300)]
+        for leg in legs:
+            worker.submit_nowait(block(leg, 0, seed=0))
+        await until(lambda: worker.stats().processed == len(legs))
+        # One after the other, 250 ms each would outlast the test's timeout.
+        for leg in legs[:100]:
+            await worker.close_leg(leg)
+        await asyncio.gather(*(worker.close_leg(leg) for leg in legs[100:]))
+    assert sum(result.index == 999 for result in results) == len(legs)
+
+
+async def test_a_leg_is_closed_soon_after_a_long_stall() -> None:
+    results, scorer = Results(), GatedScorer()
+    async with running(lambda: scorer, results) as worker:
+        scorer.gate.clear()
+        worker.submit_nowait(block("a", 0))
+        await until(scorer.entered.is_set)
+        for i in range(1, 600):
+            worker.submit_nowait(block("a", i, seed=0))
+        scorer.gate.set()
+        await worker.close_leg("a")
+    assert scorer.masked == []
+    assert results.of("a")[-2:] == [599, 999]
+    assert len(results) < 10
+
+
+async def test_the_stats_say_since_when_a_batch_is_in_flight() -> None:
+    results, scorer = Results(), GatedScorer()
+    async with running(lambda: scorer, results) as worker:
+        assert worker.stats().busy_since is None
+        scorer.gate.clear()
+        before = time.monotonic()
+        worker.submit_nowait(block("a", 0))
+        await until(scorer.entered.is_set)
+        since = worker.stats().busy_since
+        assert since is not None
+        assert before <= since <= time.monotonic()
+        worker.submit_nowait(block("a", 1))
+        assert worker.stats().busy_since == since, "stuck on the same batch"
+        scorer.gate.set()
+        await until(lambda: worker.stats().processed == 2)
+        assert worker.stats().busy_since is None
+
+
+async def test_a_worker_that_died_is_not_busy() -> None:
+    results, scorer = Results(), GatedScorer()
+    scorer.error = EngineError("test", "the graph broke")
+    async with running(lambda: scorer, results) as worker:
+        worker.submit_nowait(block("a", 0))
+        with pytest.raises(EngineError):
+            await worker.wait()
+        assert worker.stats().busy_since is None
