@@ -37,6 +37,17 @@ class SourceBoard:
                 return source, self._changed(source, now_utc)
         return None
 
+    def refresh(self, now_utc: float) -> dict[str, dict[str, Any]]:
+        """By source: values that must be said again although no call has news (on hold, silent)."""
+        values = {s: self._changed(s, now_utc) for s, legs in self._legs.items() if legs}
+        return {source: value for source, value in values.items() if value is not None}
+
+    def model_changed(self, now_utc: float) -> dict[str, dict[str, Any]]:
+        """What was said of the calls does not hold any more, but they go on; values by source."""
+        for legs in self._legs.values():
+            legs.update(dict.fromkeys(legs, State.UNKNOWN))
+        return self.refresh(now_utc)
+
     def source_lost(self, source: str, now_utc: float) -> dict[str, Any] | None:
         self._legs[source] = {}
         return self._changed(source, now_utc)

@@ -10,17 +10,18 @@ import asyncio
 import logging
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from streamguard.alerts import schema
 from streamguard.alerts.alert import Acknowledgement, Alert, ClearedReason, Kind
 from streamguard.alerts.board import SourceBoard
 from streamguard.alerts.context import LatencySnapshot, LegContext, QualitySnapshot
 from streamguard.alerts.lifecycle import Lifecycle
-from streamguard.alerts.outbox import Message, Outbox, OutboxStats
+from streamguard.alerts.message import Message
+from streamguard.alerts.outbox import Outbox, OutboxError, OutboxStats
 from streamguard.alerts.retained import RetainedState
 from streamguard.alerts.settings import AlertSettings, OutboxSettings
 from streamguard.alerts.suppression import Suppression, Suppressions
@@ -100,9 +101,13 @@ class AlertDesk:
             self.watch_source(source)
         if self._outbox is None:
             return 0
-        await self._in_thread(self._outbox.open)
-        self._suppressions = Suppressions(await self._in_thread(self._outbox.suppressions))
-        recovered = await self._in_thread(_recover, self._outbox, now)
+        try:
+            await self._in_thread(self._outbox.open)
+            self._suppressions = Suppressions(await self._in_thread(self._outbox.suppressions))
+            recovered = await self._in_thread(_recover, self._outbox, now)
+        except OutboxError:
+            await self.close()
+            raise
         self._outbox_stats = await self._in_thread(self._outbox.stats)
         if recovered:
             log.warning("closed %d alerts of calls that a crash interrupted", recovered)
@@ -142,14 +147,20 @@ class AlertDesk:
         said = self._board.verdict(context.source, context.leg, verdict.state, now)
         if said is not None:
             self.retained.set(self._topics.source_verdict(context.source), said)
-        await self._expire(now)
+        # Up to the decision nothing may wait: a model change or an end of the leg in between would
+        # be undone by a verdict of before it.
         current = self._lifecycle.alert_of(context.leg)
         alert_id = current.alert_id if current else None
         muted = self._suppressions.match(context, alert_id, now) is not None
         alert = self._lifecycle.verdict(context, verdict, quality, latency, muted=muted)
         if alert is not None:
             await self._commit((alert,))
+        await self._strike(self._suppressions.expire(now))
         return alert
+
+    def refresh(self) -> None:
+        """Say again what would expire on the broker; call it about once a second."""
+        self._say(self._board.refresh(self._clock.utc()))
 
     async def leg_ended(self, leg: str, reason: EndReason) -> None:
         """Close the leg's alert, if it has one, and forget the leg."""
@@ -171,6 +182,7 @@ class AlertDesk:
     async def model_changed(self, detail: str = "") -> None:
         """Close every alert: what raised it does not decide any more."""
         now = self._clock.utc()
+        self._say(self._board.model_changed(now))
         await self._commit(
             self._lifecycle.end_all(ClearedReason.MODEL_CHANGED, now, detail or None)
         )
@@ -197,12 +209,13 @@ class AlertDesk:
     async def suppress(self, rule: Suppression) -> None:
         """Put a rule in force (audited). Raises ValueError if there are too many."""
         now = self._clock.utc()
-        await self._expire(now)
+        expired = self._suppressions.expire(now)
         self._suppressions.add(rule)
         target = f"{rule.field}={rule.value} until {schema.rfc3339(rule.expires_utc)}"
         log.info("suppress %s by %s", rule.field, rule.operator)
         if self._outbox is not None:
             await self._in_thread(self._outbox.add_suppression, rule)
+        await self._strike(expired)
         await self._audit(now, "suppress", rule.operator, target, rule.reason)
 
     def open_alerts(self) -> tuple[Alert, ...]:
@@ -275,8 +288,13 @@ class AlertDesk:
         if left is not None and left[1] is not None:
             self.retained.set(self._topics.source_verdict(left[0]), left[1])
 
-    async def _expire(self, now: float) -> None:
-        for rule in self._suppressions.expire(now):
+    def _say(self, values: Mapping[str, Mapping[str, Any]]) -> None:
+        for source, value in values.items():
+            self.retained.set(self._topics.source_verdict(source), value)
+
+    async def _strike(self, expired: Iterable[Suppression]) -> None:
+        """Take rules that have run out off the disk."""
+        for rule in expired:
             log.info("suppress %s by %s has expired", rule.field, rule.operator)
             if self._outbox is not None:
                 await self._in_thread(self._outbox.remove_suppression, rule.rule_id)

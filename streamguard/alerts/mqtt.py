@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import suppress
@@ -22,6 +23,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from streamguard.alerts.settings import MqttSettings, TlsSettings
+from streamguard.detached import run_detached
 from streamguard.errors import StreamguardError
 
 log = logging.getLogger(__name__)
@@ -35,6 +37,7 @@ _REFUSED_FROM = 128
 _HOPELESS = frozenset({144, 149, 153})
 _INCOMING_MAX = 100
 _DISPOSE_S = 2.0
+_THREAD = "streamguard-mqtt-connect"
 
 
 class Version(enum.Enum):
@@ -96,12 +99,6 @@ class _Client(aiomqtt.Client):
     """aiomqtt 2.5 with what it keeps to itself: PUBACK reasons, early closes, a full clean-up."""
 
     puback: ReasonCode | None = None
-    opened = False
-    """Whether there was a connection, encrypted if asked for, to send CONNECT on."""
-
-    def _on_socket_open(self, client: Any, userdata: Any, sock: Any) -> None:
-        self.opened = True
-        super()._on_socket_open(client, userdata, sock)
 
     def _on_publish(
         self, client: Any, userdata: Any, mid: int, reason_code: ReasonCode, properties: Properties
@@ -121,13 +118,9 @@ class _Client(aiomqtt.Client):
         if not self._connected.done():
             self._connected.set_exception(aiomqtt.MqttError("closed without an answer"))
 
-    @property
-    def paho_connect_timeout(self) -> float:
-        return self._client.connect_timeout
-
-    @paho_connect_timeout.setter
-    def paho_connect_timeout(self, value: float) -> None:
-        self._client.connect_timeout = value
+    def take_socket(self, sock: socket.socket) -> None:
+        """Speak on this. By itself paho connects in the loop's executor, which is waited for."""
+        self._client._create_socket = lambda: sock  # type: ignore[method-assign]
 
     async def dispose(self) -> None:
         """Leave neither socket nor reader nor task behind, whatever state we are in."""
@@ -155,10 +148,17 @@ class Link:
     ) -> Link:
         """Connect once. Raises LinkError; cancelling it leaves nothing behind."""
         try:
-            # In a thread: certificates and secrets are files, and may have been renewed.
-            password, tls = await asyncio.to_thread(_read_secrets, settings)
+            # Each time anew: certificates and secrets are files, and may have been renewed.
+            password, tls = await run_detached(lambda: _read_secrets(settings), _THREAD)
         except (OSError, ValueError) as err:
             raise LinkError(f"mqtt: {err}") from err
+        try:
+            sock = await run_detached(
+                lambda: _open_socket(settings, tls), _THREAD, discard=socket.socket.close
+            )
+        except (OSError, ValueError) as err:
+            # ValueError: a host name that cannot be one (IDNA), from the resolver.
+            raise LinkError(_text(err)) from err
         five = version is Version.V5
         client = _Client(
             settings.host,
@@ -189,22 +189,19 @@ class Link:
             timeout=settings.timeout_s,
             keepalive=settings.keepalive_s,
             max_queued_incoming_messages=_INCOMING_MAX,
-            tls_context=tls,
-            tls_insecure=None if tls is None else not tls.check_hostname,
             logger=log.getChild("client"),
         )
-        client.paho_connect_timeout = settings.timeout_s
+        client.take_socket(sock)
         entering = asyncio.create_task(client.__aenter__(), name="mqtt.connect")
         try:
             await asyncio.shield(entering)
         except asyncio.CancelledError:
             await _abandon(client, entering)
             raise
-        except (aiomqtt.MqttError, ValueError) as err:
-            # ValueError: a host name that cannot be one (IDNA), from the resolver.
+        except aiomqtt.MqttError as err:
             await client.dispose()
             code = _code(err)
-            refused = client.opened if code is None else code in _WRONG_VERSION
+            refused = True if code is None else code in _WRONG_VERSION
             raise LinkError(_text(err), version_refused=refused) from err
         return cls(client, version)
 
@@ -276,17 +273,6 @@ class Link:
         return _properties(PacketTypes.PUBLISH, **wanted) if wanted else None
 
 
-class _TlsSocket(ssl.SSLSocket):
-    """Closes itself when the handshake fails; paho leaves that to the garbage collector."""
-
-    def do_handshake(self, block: bool = False) -> None:
-        try:
-            super().do_handshake(block)
-        except OSError:
-            self.close()
-            raise
-
-
 async def _answered(doing: str, call: Awaitable[T]) -> T:
     """Await aiomqtt. Its errors become ours, and a cancellation is never lost.
 
@@ -306,7 +292,7 @@ async def _answered(doing: str, call: Awaitable[T]) -> T:
 
 
 async def _abandon(client: _Client, entering: asyncio.Task[Any]) -> None:
-    """End an attempt that nobody waits for any more; its thread may be inside connect()."""
+    """End an attempt that nobody waits for any more; its thread may be about to send CONNECT."""
     client.fail_connecting()
     await asyncio.wait((entering,), timeout=_DISPOSE_S)
     if entering.done():
@@ -319,13 +305,25 @@ def _read_secrets(settings: MqttSettings) -> tuple[str | None, ssl.SSLContext | 
     return password, _tls_context(settings.tls) if settings.tls is not None else None
 
 
+def _open_socket(settings: MqttSettings, tls: ssl.SSLContext | None) -> socket.socket:
+    """A connection, encrypted if asked for. Blocking: resolver, handshakes."""
+    address = (settings.host, settings.effective_port)
+    sock = socket.create_connection(address, timeout=settings.timeout_s)
+    if tls is None:
+        return sock
+    try:
+        return tls.wrap_socket(sock, server_hostname=settings.host)
+    except (OSError, ValueError):
+        sock.close()
+        raise
+
+
 def _tls_context(tls: TlsSettings) -> ssl.SSLContext:
     for path in (tls.ca, tls.cert, tls.key):
         if path is not None and not path.is_file():
             raise ValueError(f"tls: {path} is not a file")
     context = ssl.create_default_context(cafile=str(tls.ca) if tls.ca else None)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.sslsocket_class = _TlsSocket
     context.check_hostname = tls.check_hostname
     if tls.cert is not None and tls.key is not None:
         # Without this OpenSSL would ask on the terminal.

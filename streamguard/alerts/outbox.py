@@ -2,7 +2,8 @@
 
 Synchronous; owned by one thread (``desk.py`` has it). One SQLite file in WAL mode: a raising, the
 state that it came from and the list of open alerts are one transaction, fsynced; an `updated` is
-written without waiting for the disk. Messages leave in the order in which they came.
+written without waiting for the disk. Messages leave in the order in which they came. Once open, a
+disk that fails (full, read-only, broken) is a state, not an error: memory keeps what matters.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from streamguard.alerts.alert import Kind
+from streamguard.alerts.message import Message
+from streamguard.alerts.reserve import Reserve
 from streamguard.alerts.suppression import Field, Suppression
 from streamguard.errors import StreamguardError
 
@@ -53,23 +57,6 @@ class OutboxError(StreamguardError):
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
-    """One revision of an alert, ready to be sent."""
-
-    alert_id: str
-    revision: int
-    kind: Kind
-    topic: str
-    payload: bytes
-    created_utc: float
-    """POSIX seconds at which it was handed over, by the machine's clock."""
-    cause: bytes = b""
-    """Of a raising: the state that it came from."""
-    seq: int = 0
-    """Position in the outbox; 0 until stored."""
-
-
-@dataclass(frozen=True, slots=True)
 class OutboxStats:
     """What the metrics ask of the outbox."""
 
@@ -95,8 +82,7 @@ class Outbox:
     ) -> None:
         self._path = path
         self._max_messages = max_messages
-        self._reserve_bytes = reserve_bytes
-        self._reserve_path = path.with_name(path.name + ".reserve")
+        self._reserve = Reserve(path.with_name(path.name + ".reserve"), reserve_bytes)
         self._connect = connect
         self._db: sqlite3.Connection | None = None
         self._unsaved: list[Message] = []
@@ -122,13 +108,22 @@ class Outbox:
             except sqlite3.DatabaseError as again:
                 self.close()
                 raise OutboxError(self._path, _explain(again)) from again
-        if not self._make_reserve():
+        if not self._reserve.make():
             self._degrade("no room for the reserve of the outbox")
 
     def close(self) -> None:
-        if self._db is not None:
+        """Try once more what could not be stored; what then still cannot is lost, and logged."""
+        if self._db is None:
+            return
+        if self._unsaved:
+            self._flush()
+        if self._unsaved:
+            log.error("outbox %s: alerts never stored: %d", self._path, len(self._unsaved))
+        try:
             self._db.close()
-            self._db = None
+        except sqlite3.Error as err:
+            log.error("outbox %s: closing: %s", self._path, err)
+        self._db = None
 
     def write(self, messages: Sequence[Message]) -> None:
         """Store in order, all or none. What cannot be stored is kept in memory and tried again."""
@@ -145,7 +140,7 @@ class Outbox:
                 " WHERE seq > ? ORDER BY seq LIMIT ?",
                 (self._delivered_seq, limit),
             ).fetchall()
-        except sqlite3.DatabaseError as err:
+        except sqlite3.Error as err:
             self._degrade(f"cannot read alerts: {err}")
             return []
         return [Message(a, r, Kind(k), t, bytes(p), c, seq=s) for a, r, k, t, p, c, s in rows]
@@ -157,23 +152,24 @@ class Outbox:
         try:
             # Losing this on a power cut means sending twice under the same id, which is allowed.
             self._open_db.execute("PRAGMA synchronous = NORMAL")
-            self._open_db.execute("DELETE FROM messages WHERE seq <= ?", (self._delivered_seq,))
-        except sqlite3.DatabaseError as err:
+            self._strike_delivered()
+        except sqlite3.Error as err:
             self._degrade(f"cannot mark alerts as delivered: {err}")
 
     def open_alerts(self) -> list[tuple[str, str, bytes]]:
-        """(alert_id, topic, last payload) of every alert that is not closed."""
-        rows = self._open_db.execute(
-            "SELECT alert_id, topic, payload FROM open_alerts ORDER BY rowid"
-        )
+        """(alert_id, topic, last payload) of every alert that is not closed. For the start."""
+        rows = self._read("SELECT alert_id, topic, payload FROM open_alerts ORDER BY rowid")
         return [(alert_id, topic, bytes(payload)) for alert_id, topic, payload in rows]
 
     def forget_open(self, alert_id: str) -> None:
         """Strike an alert off the list without a message (its record was unreadable)."""
-        self._open_db.execute("DELETE FROM open_alerts WHERE alert_id = ?", (alert_id,))
+        self._try(
+            "the list of open alerts", "DELETE FROM open_alerts WHERE alert_id = ?", (alert_id,)
+        )
 
     def suppressions(self) -> tuple[Suppression, ...]:
-        rows = self._open_db.execute(
+        """For the start."""
+        rows = self._read(
             "SELECT rule_id, field, value, operator, reason, expires_utc FROM suppressions"
         )
         return tuple(Suppression(i, Field(f), v, o, r, e) for i, f, v, o, r, e in rows)
@@ -207,7 +203,7 @@ class Outbox:
                 "SELECT count(*), min(created_utc) FROM messages WHERE seq > ?",
                 (self._delivered_seq,),
             ).fetchone()
-        except sqlite3.DatabaseError as err:
+        except sqlite3.Error as err:
             self._degrade(f"cannot read alerts: {err}")
             depth, oldest = 0, None
         if oldest is None and self._unsaved:
@@ -257,46 +253,69 @@ class Outbox:
             aside.name,
         )
 
+    def _read(self, sql: str) -> list[Any]:
+        """What we cannot start without. Raises OutboxError."""
+        try:
+            return self._open_db.execute(sql).fetchall()
+        except sqlite3.Error as err:
+            raise OutboxError(self._path, f"cannot be read: {err}") from err
+
     def _try(self, what: str, sql: str, values: tuple[object, ...]) -> None:
         """Write something that an alert does not depend on."""
         try:
             self._open_db.execute(sql, values)
-        except sqlite3.DatabaseError as err:
+        except sqlite3.Error as err:
             self._degrade(f"cannot store {what}: {err}")
 
     def _flush(self) -> None:
-        if self._degraded is not None and not self._make_reserve():
+        if self._degraded is not None and not self._reserve.make():
             # What little room there is belongs to raised and cleared.
             self._shed_updates()
             self._checkpoint()
         try:
             self._store(self._unsaved)
-        except sqlite3.DatabaseError as err:
+        except sqlite3.Error as err:
             self._shed_updates()
             self._degrade(f"cannot store alerts: {err}")
-            if self._unsaved and self._reserve_path.exists():
+            if self._unsaved:
                 self._use_reserve()
             return
         self._unsaved.clear()
-        if self._degraded is not None and self._make_reserve():
+        if self._degraded is not None and self._is_well():
             log.warning("the outbox %s can store alerts again", self._path)
             self._degraded = None
 
     def _use_reserve(self) -> None:
-        self._reserve_path.unlink()
-        log.warning("the outbox releases its reserve of %d bytes", self._reserve_bytes)
+        if not self._reserve.release():
+            return
         self._checkpoint()
         try:
             self._store(self._unsaved)
-        except sqlite3.DatabaseError as err:
+        except sqlite3.Error as err:
             self._degrade(f"cannot store alerts: {err}")
             return
         self._unsaved.clear()
         self._degrade("the disk is full: the reserve of the outbox is in use")
 
+    def _is_well(self) -> bool:
+        """Whether everything can be written again: the reserve, and the database."""
+        if not self._reserve.make():
+            return False
+        try:
+            self._strike_delivered()
+            # There may have been nothing to strike; this writes in any case.
+            self._open_db.execute(f"PRAGMA user_version = {_USER_VERSION}")
+        except sqlite3.Error as err:
+            self._degrade(f"cannot store alerts: {err}")
+            return False
+        return True
+
+    def _strike_delivered(self) -> None:
+        self._open_db.execute("DELETE FROM messages WHERE seq <= ?", (self._delivered_seq,))
+
     def _checkpoint(self) -> None:
         """Give the log's room back: a row takes several pages there, and one in the database."""
-        with suppress(sqlite3.DatabaseError):
+        with suppress(sqlite3.Error):
             self._open_db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _store(self, messages: Sequence[Message]) -> None:
@@ -367,22 +386,6 @@ class Outbox:
         if self._degraded != reason:
             log.error("outbox %s: %s", self._path, reason)
         self._degraded = reason
-
-    def _make_reserve(self) -> bool:
-        """Whether the reserve is there (again)."""
-        try:
-            if self._reserve_path.exists() and (
-                self._reserve_path.stat().st_size == self._reserve_bytes
-            ):
-                return True
-            with self._reserve_path.open("wb") as file:
-                if self._reserve_bytes:
-                    os.posix_fallocate(file.fileno(), 0, self._reserve_bytes)
-        except OSError:
-            with suppress(OSError):
-                self._reserve_path.unlink(missing_ok=True)
-            return False
-        return True
 
 
 def _is_unavailable(err: sqlite3.DatabaseError) -> bool:

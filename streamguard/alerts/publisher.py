@@ -19,6 +19,7 @@ from typing import Any
 from streamguard.alerts.alert import Kind
 from streamguard.alerts.command_handler import CommandHandler
 from streamguard.alerts.desk import AlertDesk
+from streamguard.alerts.message import Message
 from streamguard.alerts.mqtt import (
     Link,
     LinkError,
@@ -26,7 +27,6 @@ from streamguard.alerts.mqtt import (
     PublishRefusedError,
     Version,
 )
-from streamguard.alerts.outbox import Message
 from streamguard.alerts.schema import CONTENT_TYPE
 from streamguard.alerts.settings import MqttSettings
 from streamguard.alerts.topics import Topics

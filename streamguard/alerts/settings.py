@@ -195,7 +195,7 @@ class AlertSettings(Section):
         default=5.0, ge=0, le=3600, description="Least audio time between two `updated` of a leg"
     )
     update_llr_step: float = Field(
-        default=1.0, gt=0, description="Move of the leg's LLR that is worth an `updated`"
+        default=0.3, gt=0, description="Move of the leg's LLR that is worth an `updated`"
     )
     min_dwell_s: float = Field(
         default=6.0,

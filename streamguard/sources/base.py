@@ -1,4 +1,4 @@
-"""What a source is, and the bounded queue between what must not wait and what may.
+"""What a source is.
 
 A source is run by somebody (the supervisor, ``analyze``), to whom these rules hold:
 
@@ -11,15 +11,12 @@ A source is run by somebody (the supervisor, ``analyze``), to whom these rules h
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from streamguard.errors import SourceError
-from streamguard.events import Audio, Gap, Quality, SourceEvent, Tone
+from streamguard.events import SourceEvent
 
 Emit = Callable[[SourceEvent], Awaitable[None]]
 """Take one event, in order. It may make the source wait: a replay then waits (back-pressure), a
@@ -57,50 +54,3 @@ class Source(Protocol):
 def new_id() -> str:
     """An id for a call or leg that says nothing about who is on it."""
     return secrets.token_hex(8)
-
-
-class EventQueue:
-    """Events on their way from a callback that cannot wait to an ``emit`` that may.
-
-    Bounded: when it is full the oldest samples go first (the intake sees the hole by their
-    positions); what starts and ends calls and legs is always kept, and bounded by their number.
-    """
-
-    def __init__(self, limit: int, drops: Counter[str]) -> None:
-        self._limit = limit
-        self._drops = drops
-        self._events: deque[SourceEvent] = deque()
-        self._ready = asyncio.Event()
-        self._error: SourceError | None = None
-
-    def __len__(self) -> int:
-        return len(self._events)
-
-    def put(self, event: SourceEvent) -> None:
-        """Never waits; on the event loop only."""
-        if len(self._events) >= self._limit:
-            self._drop_oldest()
-        self._events.append(event)
-        self._ready.set()
-
-    def fail(self, error: SourceError) -> None:
-        """The source has died; :meth:`pump` raises when it has passed on what came before."""
-        self._error = self._error or error
-        self._ready.set()
-
-    async def pump(self, emit: Emit) -> None:
-        """Pass on, in order, until cancelled or failed."""
-        while True:
-            await self._ready.wait()
-            self._ready.clear()
-            while self._events:
-                await emit(self._events.popleft())
-            if self._error is not None:
-                raise self._error
-
-    def _drop_oldest(self) -> None:
-        for index, event in enumerate(self._events):
-            if isinstance(event, Audio | Gap | Tone | Quality):
-                del self._events[index]
-                self._drops["overload"] += 1
-                return

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import stat
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import soundfile
 
 from streamguard.audio.resample import MAX_RATE_HZ, MIN_RATE_HZ
 from streamguard.clock import Clock
+from streamguard.detached import run_detached
 from streamguard.errors import AudioFileError, SourceError
 from streamguard.events import (
     Audio,
@@ -46,6 +48,7 @@ BLOCK_S = 2.0
 """Read from disk at a time, so that a 10-hour file takes no more memory than a short one, and the
 hand-over to the reading thread is paid once per 2 s."""
 MAX_CHANNELS = 16
+_THREAD = "streamguard-file"
 
 _INT16_SUBTYPES = frozenset({"PCM_16", "ULAW", "ALAW", "PCM_S8", "PCM_U8"})
 """Exact in int16; everything else is read as float32."""
@@ -55,7 +58,7 @@ _STREAMED_BYTES = 0x7FFF_0000
 
 
 class AudioFile:
-    """An open file, read block by block; use as a context manager. Blocking."""
+    """An open file, read block by block; use as a context manager. Blocking, except for its end."""
 
     def __init__(self, path: Path) -> None:
         """Raises AudioFileError, saying why the file cannot be played."""
@@ -72,13 +75,18 @@ class AudioFile:
             self._file.close()
             raise
         self._dtype = "int16" if self._file.subtype in _INT16_SUBTYPES else "float32"
+        self._in_use = threading.Lock()
         self.frames_read = 0
 
     def __enter__(self) -> AudioFile:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        # libsndfile must not be closed under a read that was left behind on its thread. That thread
+        # has the last reference then, and letting go of it closes the file.
+        if self._in_use.acquire(blocking=False):
+            self._file.close()
+            self._in_use.release()
 
     @property
     def rate_hz(self) -> int:
@@ -99,7 +107,8 @@ class AudioFile:
         Raises AudioFileError for what cannot be decoded or is not a number.
         """
         try:
-            block: SampleArray = self._file.read(frames, dtype=self._dtype, always_2d=True)
+            with self._in_use:
+                block: SampleArray = self._file.read(frames, dtype=self._dtype, always_2d=True)
         except soundfile.LibsndfileError as err:
             raise self._error(f"broken after {self._read_s:.2f} s ({_reason(err)})") from err
         if block.dtype == np.float32:
@@ -206,7 +215,8 @@ class FileSource:
         return errors
 
     async def _play(self, path: Path, emit: Emit) -> None:
-        file = await asyncio.to_thread(AudioFile, path)
+        # On threads of their own: a network share that stalls must not hold the end of the process.
+        file = await run_detached(lambda: AudioFile(path), _THREAD, discard=_close)
         with file:
             channels = self._channels(file)
             call = new_id()
@@ -287,10 +297,15 @@ async def _blocks(file: AudioFile) -> AsyncIterator[_Block]:
     """Block by block, read beside the event loop: disks and network shares may stall."""
     frames = round(BLOCK_S * file.rate_hz)
     while True:
-        block = await asyncio.to_thread(_read, file, frames)
+        block = await run_detached(lambda: _read(file, frames), _THREAD)
         yield block
         if block.error is not None or len(block.samples) < frames:
             return
+
+
+def _close(file: AudioFile) -> None:
+    with file:
+        pass
 
 
 def _read(file: AudioFile, frames: int) -> _Block:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamguard.clock import Clock
+from streamguard.detached import run_detached
 from streamguard.errors import MissingExtraError, SourceError
 from streamguard.events import Audio, CallStarted, Gap, GapReason, LegStarted, SourceUp
 from streamguard.sources.base import Emit, SourceStats, new_id
@@ -30,6 +31,9 @@ BLOCK_S = 0.02
 """Asked of PortAudio per callback."""
 QUEUE_BLOCKS = 250
 """5 s between callback and event loop; when it is full the oldest block goes."""
+
+_THREAD = "streamguard-mic"
+"""A driver may hang in opening and closing: the process ends without it."""
 
 _portaudio = threading.Lock()
 """PortAudio's opening and closing is not thread-safe."""
@@ -171,12 +175,13 @@ class MicSource:
     async def run(self, emit: Emit) -> None:
         """Capture until cancelled; raises SourceError when the device cannot be had or goes."""
         capture = _Capture(asyncio.get_running_loop(), self._clock)
-        opening = asyncio.create_task(asyncio.to_thread(self._open, capture))
+        opening = asyncio.create_task(run_detached(lambda: self._open(capture), _THREAD))
         try:
             stream = await asyncio.shield(opening)
         except asyncio.CancelledError:
             with contextlib.suppress(SourceError, MissingExtraError):
-                await asyncio.to_thread(_close, await opening)
+                stream = await opening
+                await run_detached(lambda: _close(stream), _THREAD)
             raise
         self._capture = capture
         try:
@@ -186,7 +191,7 @@ class MicSource:
             self._past_received += capture.received
             self._past_drops += capture.drops
             # Shielded: a stream that is not closed keeps its thread and the device.
-            await asyncio.shield(asyncio.to_thread(_close, stream))
+            await asyncio.shield(run_detached(lambda: _close(stream), _THREAD))
 
     async def _run(self, capture: _Capture, rate_hz: int, emit: Emit) -> None:
         settings = self._settings

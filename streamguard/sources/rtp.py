@@ -22,7 +22,8 @@ from streamguard.clock import Clock
 from streamguard.errors import SourceError
 from streamguard.events import Audio, SourceEvent, SourceUp
 from streamguard.protocols.rtp import Malformed
-from streamguard.sources.base import Emit, EventQueue, SourceStats
+from streamguard.sources.base import Emit, SourceStats
+from streamguard.sources.event_queue import EventQueue
 from streamguard.sources.rtp_port import Address, LegCount, RtpPort
 from streamguard.sources.settings import RtpSettings
 

@@ -41,3 +41,24 @@ def test_a_lost_source_knows_nothing() -> None:
     board.verdict("trunk", "a", State.SPOOF, 0.0)
     assert state_of(board.source_lost("trunk", 1.0)) == "UNKNOWN"
     assert board.leg_ended("a", 2.0) is None
+
+
+def test_a_call_that_says_nothing_keeps_its_source_from_expiring() -> None:
+    board = SourceBoard(ttl_s=60)
+    board.reset("idle", 0.0)
+    board.verdict("trunk", "a", State.SPOOF, 0.0)
+    assert board.refresh(29.0) == {}
+    again = board.refresh(30.0)
+    assert list(again) == ["trunk"], "a source without calls has nothing that could hold"
+    assert again["trunk"]["state"] == "SPOOF"
+    assert again["trunk"]["expires_at"] == "1970-01-01T00:01:30.000Z"
+
+
+def test_a_new_model_has_said_nothing_of_the_calls_that_go_on() -> None:
+    board = SourceBoard(ttl_s=60)
+    board.verdict("trunk", "a", State.SPOOF, 0.0)
+    board.verdict("other", "b", State.UNKNOWN, 0.0)
+    changed = board.model_changed(1.0)
+    assert list(changed) == ["trunk"]
+    assert (changed["trunk"]["state"], changed["trunk"]["legs"]) == ("UNKNOWN", 1)
+    assert state_of(board.verdict("trunk", "a", State.BONAFIDE, 2.0)) == "BONAFIDE"

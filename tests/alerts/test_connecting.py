@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +21,7 @@ from tests.alerts.broker import (
     make_certificates,
 )
 from tests.alerts.builders import TOPICS, context, desk, verdict
-from tests.alerts.fake_broker import fake_broker
+from tests.alerts.fake_broker import black_hole, fake_broker
 from tests.alerts.harness import (
     availability,
     call,
@@ -147,6 +151,28 @@ async def test_stopping_does_not_wait_for_a_connection_in_the_making() -> None:
             async with asyncio.timeout(5):
                 publisher.stop()
                 await until(lambda: publisher.state.reason == "stopped")
+
+
+def test_a_connection_that_hangs_does_not_hold_the_end_of_the_process() -> None:
+    script = """
+        import asyncio, sys
+        from tests.alerts.builders import desk
+        from tests.alerts.harness import publishing, settings
+
+        async def main():
+            mqtt = settings(int(sys.argv[1]), timeout_s=60)
+            async with publishing(desk(None), mqtt):
+                await asyncio.sleep(0.3)
+
+        asyncio.run(main())
+    """
+    with black_hole() as port:
+        ended = subprocess.run(
+            (sys.executable, "-c", textwrap.dedent(script), str(port)),
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+            timeout=15,
+        )
+    assert ended.returncode == 0
 
 
 async def test_alerts_that_may_not_be_published_wait_and_the_state_says_why(

@@ -13,12 +13,15 @@ from typing import Any
 import pytest
 
 from streamguard.alerts.alert import Alert
+from streamguard.alerts.desk import AlertDesk
+from streamguard.alerts.outbox import OutboxError
 from streamguard.alerts.settings import AlertSettings
 from streamguard.alerts.suppression import Field, Suppression
 from streamguard.clock import VirtualClock
 from streamguard.events import EndReason
 from streamguard.verdict.scores import State
 from tests.alerts.builders import START_UTC, TOPICS, context, desk, verdict
+from tests.alerts.disks import fragile
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -248,3 +251,94 @@ async def test_a_source_that_is_no_longer_configured_leaves_no_verdict_behind(
     said = dict(iter(alerts.retained.take, None))
     assert said[TOPICS.source_verdict("desk")] == b"", "taken off, and not said again at the end"
     await alerts.close()
+
+
+def said_of(alerts: AlertDesk, source: str) -> dict[str, Any] | None:
+    """What is to be published of a source, if anything is."""
+    values = dict(iter(alerts.retained.take, None))
+    payload = values.get(TOPICS.source_verdict(source))
+    return None if payload is None else json.loads(payload)
+
+
+async def test_the_source_verdict_does_not_expire_while_its_call_is_silent() -> None:
+    clock = VirtualClock(START_UTC)
+    alerts = desk(None, clock=clock)
+    await alerts.start(["trunk"])
+    await alerts.verdict(context(), verdict())
+    first = said_of(alerts, "trunk")
+    clock.advance_to(20.0)
+    alerts.refresh()
+    assert said_of(alerts, "trunk") is None
+    clock.advance_to(31.0)
+    alerts.refresh()
+    again = said_of(alerts, "trunk")
+    assert first is not None
+    assert again is not None
+    assert (again["state"], again["since"]) == ("SPOOF", first["since"])
+    assert again["expires_at"] > first["expires_at"]
+
+
+async def test_after_a_model_change_nothing_is_said_of_a_source_until_it_is_judged_again() -> None:
+    alerts = desk(None)
+    await alerts.start(["trunk"])
+    await alerts.verdict(context(), verdict())
+    await alerts.model_changed()
+    said = said_of(alerts, "trunk")
+    assert said is not None
+    assert (said["state"], said["legs"]) == ("UNKNOWN", 1)
+
+
+async def test_a_verdict_of_before_a_model_change_raises_nothing_after_it(tmp_path: Path) -> None:
+    clock = VirtualClock(START_UTC)
+    alerts = desk(tmp_path, clock=clock)
+    await alerts.start()
+    await alerts.suppress(Suppression("r1", Field.SOURCE, "other", "op", "x", START_UTC + 60))
+    clock.advance_to(61.0)
+    # The rule has run out: striking it off the disk takes a while.
+    before = asyncio.create_task(alerts.verdict(context(), verdict(offset_s=61.0)))
+    await asyncio.sleep(0)
+    await alerts.model_changed()
+    await before
+    assert alerts.open_alerts() == ()
+    assert await stored(alerts) == [("raised", 1, None), ("cleared", 2, "model_changed")]
+    assert alerts.suppressions() == ()
+    await alerts.close()
+
+
+async def test_storage_that_fails_loses_no_alert_and_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = fragile(monkeypatch)
+    alerts = desk(tmp_path, clock=VirtualClock(START_UTC))
+    await alerts.start()
+    await alerts.verdict(context("a"), verdict(leg="a"))
+    (first,) = await alerts.queued(10)
+    disk.broken = True
+    await alerts.verdict(context("b"), verdict(leg="b"))
+    await alerts.leg_ended("a", EndReason.HANGUP)
+    await alerts.delivered(first.seq)
+    (open_alert,) = alerts.open_alerts()
+    await alerts.acknowledge(open_alert.alert_id, "op")
+    await alerts.suppress(Suppression("r1", Field.SOURCE, "x", "op", "x", START_UTC + 60))
+    await alerts.queued(10)
+    await alerts.model_changed()
+    assert alerts.stats().outbox.degraded is not None
+    assert alerts.stats().open_alerts == 0
+    disk.broken = False
+    assert await stored(alerts) == [
+        ("raised", 1, None),
+        ("cleared", 2, "call_ended"),
+        ("cleared", 3, "model_changed"),
+    ]
+    await alerts.verdict(context("c"), verdict(leg="c"))
+    assert alerts.stats().outbox.degraded is None
+    await alerts.close()
+
+
+async def test_an_outbox_that_cannot_be_read_at_the_start_is_a_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = fragile(monkeypatch)
+    disk.unreadable = True
+    with pytest.raises(OutboxError, match="cannot be read: disk I/O error"):
+        await desk(tmp_path).start()

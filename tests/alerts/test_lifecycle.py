@@ -39,7 +39,7 @@ def test_suspect_raises_only_where_configured() -> None:
 
 
 def test_news_is_told_but_not_more_often_than_every_five_seconds_of_audio() -> None:
-    life = lifecycle()
+    life = lifecycle(update_llr_step=1.0)
     feed(life, verdict(offset_s=3.0, llr=3.0))
     assert feed(life, verdict(offset_s=7.5, llr=9.0)) is None
     updated = feed(life, verdict(offset_s=8.0, llr=9.0))

@@ -14,8 +14,11 @@ from typing import Any
 import pytest
 
 from streamguard.alerts.alert import Kind
-from streamguard.alerts.outbox import Message, Outbox, OutboxError, connect
+from streamguard.alerts.message import Message
+from streamguard.alerts.outbox import Outbox, OutboxError, connect
+from streamguard.alerts.reserve import Reserve
 from streamguard.alerts.suppression import Field, Suppression
+from tests.alerts.disks import fragile
 
 
 def message(alert: str, revision: int, kind: Kind, size: int = 20) -> Message:
@@ -234,6 +237,78 @@ def test_without_any_room_alerts_wait_in_memory_and_are_stored_in_order_later(
         outbox.write(life("c", closed=False))
         assert outbox.stats().degraded is None
         assert full_disk.reserve.exists()
+
+
+def test_on_a_read_only_disk_alerts_wait_in_memory_until_it_returns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = fragile(monkeypatch)
+    with opened(tmp_path) as outbox:
+        outbox.write(life("a", closed=False))
+        disk.broken = True
+        outbox.write([message("a", 2, Kind.UPDATED), message("a", 3, Kind.CLEARED)])
+        outbox.write(life("b", closed=False))
+        assert keys(outbox) == [("a", 1)], "what is stored can still be read"
+        stats = outbox.stats()
+        assert (stats.depth, stats.dropped) == (3, {"updated": 1})
+        assert stats.degraded == "cannot store alerts: attempt to write a readonly database"
+        disk.broken = False
+        assert keys(outbox) == [("a", 1), ("a", 3), ("b", 1)]
+        assert outbox.stats().degraded is None
+
+
+def test_with_nothing_to_store_a_broken_disk_is_not_taken_for_a_good_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = fragile(monkeypatch)
+    with opened(tmp_path) as outbox:
+        outbox.write(life("a"))
+        disk.broken = True
+        outbox.delivered(outbox.queued(1)[0].seq)
+        monkeypatch.setattr(Reserve, "make", lambda self: True)  # it is there, and whole
+        assert keys(outbox) == [("a", 2)]
+        assert outbox.stats().degraded is not None
+        disk.broken = False
+        assert keys(outbox) == [("a", 2)]
+        assert outbox.stats().degraded is None
+    with opened(tmp_path) as outbox:
+        assert keys(outbox) == [("a", 2)], "what was delivered is struck off once that can be done"
+
+
+def test_a_transaction_that_could_not_be_rolled_back_does_not_block_the_next(
+    tmp_path: Path,
+) -> None:
+    class Stuck(sqlite3.Connection):
+        stuck = False
+
+        def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+            if Stuck.stuck and sql in ("COMMIT", "ROLLBACK"):
+                raise sqlite3.OperationalError("disk I/O error")
+            return super().execute(sql, parameters)
+
+    def stuck(path: Path) -> sqlite3.Connection:
+        return sqlite3.connect(path, isolation_level=None, factory=Stuck)
+
+    with opened(tmp_path, connect=stuck) as outbox:
+        Stuck.stuck = True
+        outbox.write(life("a"))
+        Stuck.stuck = False
+        assert keys(outbox) == [("a", 1), ("a", 2)]
+
+
+def test_what_was_never_stored_is_tried_once_more_at_the_end_and_then_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk = fragile(monkeypatch)
+    with opened(tmp_path) as outbox:
+        disk.broken = True
+        outbox.write(life("a"))
+        disk.broken = False
+    with opened(tmp_path) as outbox:
+        assert keys(outbox) == [("a", 1), ("a", 2)]
+        disk.broken = True
+        outbox.write(life("b", closed=False))
+    assert "alerts never stored: 1" in caplog.text
 
 
 def fill(disk: Path) -> None:

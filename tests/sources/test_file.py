@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import struct
+import subprocess
+import sys
+import textwrap
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -173,6 +177,69 @@ async def test_loop_plays_again_as_a_new_call_until_cancelled(wav: Path) -> None
     task.cancel()
     await asyncio.wait([task])
     assert len({leg.call for leg in collector.legs()}) == 3
+
+
+async def test_a_file_is_not_closed_under_a_read_that_nobody_waits_for(
+    wav: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, may_go, closed = threading.Event(), threading.Event(), threading.Event()
+    events: list[str] = []
+    read, close = soundfile.SoundFile.read, soundfile.SoundFile.close
+
+    def slow_read(self: soundfile.SoundFile, *args: Any, **kwargs: Any) -> Any:
+        reading.set()
+        may_go.wait(5)
+        samples = read(self, *args, **kwargs)
+        events.append("read")
+        return samples
+
+    def noted_close(self: soundfile.SoundFile) -> None:
+        if not self.closed:
+            events.append("closed")
+        close(self)
+        closed.set()
+
+    monkeypatch.setattr(soundfile.SoundFile, "read", slow_read)
+    monkeypatch.setattr(soundfile.SoundFile, "close", noted_close)
+    task = asyncio.create_task(source_of(wav).run(Collector().emit))
+    assert await asyncio.to_thread(reading.wait, 5)
+    task.cancel()
+    await asyncio.wait([task])
+    del task
+    may_go.set()
+    assert await asyncio.to_thread(closed.wait, 5)
+    assert events == ["read", "closed"]
+
+
+def test_a_disk_that_stalls_does_not_hold_the_end_of_the_process(wav: Path) -> None:
+    script = """
+        import asyncio, sys, threading
+        from pathlib import Path
+        import soundfile
+        from streamguard.clock import SystemClock
+        from streamguard.sources.file import FileSource
+        from streamguard.sources.settings import FileSettings
+
+        soundfile.SoundFile.read = lambda *args, **kwargs: threading.Event().wait()
+
+        async def ignore(event):
+            pass
+
+        async def main():
+            source = FileSource(FileSettings(name="f", paths=(Path(sys.argv[1]),)), SystemClock())
+            task = asyncio.create_task(source.run(ignore))
+            await asyncio.sleep(0.2)
+            task.cancel()
+            await asyncio.wait([task])
+
+        asyncio.run(main())
+    """
+    ended = subprocess.run(
+        (sys.executable, "-c", textwrap.dedent(script), str(wav)),
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        timeout=15,
+    )
+    assert ended.returncode == 0
 
 
 async def test_counters_tell_what_was_played(wav: Path) -> None:

@@ -272,6 +272,29 @@ async def test_a_device_that_opens_after_the_stop_is_closed_again(sound: FakeSou
     assert [stream.closed for stream in sound.streams] == [True]
 
 
+async def test_a_driver_that_hangs_in_closing_holds_no_thread_that_is_waited_for(
+    sound: FakeSound,
+) -> None:
+    collector = Collector()
+    task = asyncio.create_task(source_of().run(collector.emit))
+    await collector.until(lambda: bool(collector.legs()))
+    may_close, closing = threading.Event(), []
+
+    def close(ignore_errors: bool = True) -> None:
+        closing.append(threading.current_thread())
+        may_close.wait(5)
+
+    sound.streams[0].close = close  # type: ignore[method-assign]  # one stream's own
+    for _ in range(2):  # asked to stop, then told: what the shutdown does to a task that is stuck
+        task.cancel()
+        await asyncio.sleep(0.05)
+    assert task.cancelled()
+    (thread,) = closing
+    assert thread.daemon
+    may_close.set()
+    await asyncio.to_thread(thread.join, 5)
+
+
 @pytest.mark.parametrize("error", [ImportError("sounddevice"), OSError("PortAudio not found")])
 async def test_without_the_package_or_the_library_the_extra_is_named(
     monkeypatch: pytest.MonkeyPatch, error: Exception
