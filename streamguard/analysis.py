@@ -209,7 +209,7 @@ async def analyst(config: Config) -> AsyncIterator[Analyst]:
 
     def scorer() -> Scorer:
         models.append(open_models(pair_names(config)))
-        return make_scorer(models[0], lambda: config.gate, config.inference)
+        return make_scorer(models[0], config.gate, config.inference)
 
     holder: list[Analyst] = []
     worker = InferenceWorker(scorer, lambda result: holder[0].on_result(result), config.inference)

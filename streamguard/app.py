@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import signal
-from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from streamguard import __version__
 from streamguard.alerts.desk import AlertDesk
 from streamguard.alerts.publisher import Publisher
 from streamguard.alerts.topics import Topics
 from streamguard.clock import Clock, SystemClock
 from streamguard.config import Config, SourceSettings, load_config
-from streamguard.errors import AudioFileError, ConfigError, SourceError, StreamguardError
+from streamguard.errors import (
+    AudioFileError,
+    ConfigError,
+    MissingExtraError,
+    SourceError,
+    StreamguardError,
+)
 from streamguard.events import EndReason, SourceDown, SourceEvent
 from streamguard.facts import Judging
 from streamguard.inference.pair import open_models
@@ -27,9 +28,9 @@ from streamguard.inference.scorer import Scorer
 from streamguard.inference.worker import InferenceWorker
 from streamguard.monitor import Monitor
 from streamguard.observe import Observation
+from streamguard.parts import Parts, Wanted
 from streamguard.scoring import make_scorer, pair_names
 from streamguard.settings import Secret, Section
-from streamguard.sources.base import Source
 from streamguard.sources.make import make_source
 from streamguard.sources.settings import FileSettings
 from streamguard.status import StatusBoard
@@ -42,13 +43,8 @@ from streamguard.telemetry.redaction import Redactor
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass(slots=True)
-class _Part:
-    """A running piece of the daemon, and the settings that it was started with."""
-
-    settings: object
-    task: asyncio.Task[None]
+SOURCE = "source:"
+"""Begins the names of the parts that are sources."""
 
 
 class Daemon:
@@ -61,13 +57,17 @@ class Daemon:
         self._redactor = Redactor()
         self._stop = asyncio.Event()
         self._reload = asyncio.Event()
-        self._parts: dict[str, _Part] = {}
-        self._sources: dict[str, Source] = {}
+        self._played: set[str] = set()
+        """File sources that have come to their end."""
         self._publisher: Publisher | None = None
         self.failed = False
         """Whether a defect, and nobody's wish, has ended it."""
         self.metrics = Metrics()
         self.observation = Observation(self.metrics, self._clock)
+
+    @property
+    def shutdown_budget_s(self) -> float:
+        return self._config.shutdown_budget_s
 
     def stop(self) -> None:
         """Ask for a graceful end."""
@@ -87,7 +87,7 @@ class Daemon:
         asyncio.get_running_loop().set_exception_handler(self._defect)
         try:
             async with asyncio.TaskGroup() as group:
-                self._group = group
+                self._parts = Parts(group, self._before_stop, self._after_stop)
                 background = [
                     group.create_task(self._worker_lives(), name="inference-watch"),
                     group.create_task(
@@ -95,7 +95,7 @@ class Daemon:
                     ),
                     group.create_task(self._board.run(), name="status-board"),
                 ]
-                await self._reconcile(config)
+                await self._parts.reconcile(self._wanted(config, starting=True))
                 logger.info("ready: node %s, sources %d", config.node, len(config.sources))
                 await self._until_stopped()
                 await self._shut_down()
@@ -142,7 +142,7 @@ class Daemon:
 
     def _first_scorer(self) -> Scorer:
         self._models = open_models(pair_names(self._config))
-        return make_scorer(self._models, lambda: self._config.gate, self._config.inference)
+        return make_scorer(self._models, self._config.gate, self._config.inference)
 
     def _configure_log(self, config: Config) -> None:
         configure_logging(config.log, self._redactor)
@@ -151,9 +151,13 @@ class Daemon:
                 self._redactor.register(secret.read())
 
     def _defect(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Nobody can catch an exception in a callback: log it, and end as after any defect."""
+        """Nobody can catch an exception in a callback: log it, and end as after any defect.
+
+        Not so for the operating system's refusals (too many open files): peers can provoke them.
+        """
         loop.default_exception_handler(context)
-        if context.get("exception") is not None:
+        error = context.get("exception")
+        if error is not None and not isinstance(error, OSError):
             self.failed = True
             self.stop()
 
@@ -180,58 +184,46 @@ class Daemon:
             self._reload.clear()
             await self._re_read()
 
-    # Parts: started, left alone or restarted according to what the configuration says of them.
-
-    async def _reconcile(self, config: Config) -> None:
-        wanted: dict[str, tuple[object, Callable[[], Coroutine[Any, Any, None]]]] = {}
+    def _wanted(self, config: Config, *, starting: bool) -> dict[str, Wanted]:
+        """What should run; ``starting``: what cannot be had ends the daemon, later it does not."""
+        wanted: dict[str, Wanted] = {}
         if config.http.listen is not None:
-            starting = not self._parts
-            wanted["http"] = (config.http, partial(self._serve_http, config, required=starting))
+            run = partial(self._serve_http, config, required=starting)
+            wanted["http"] = Wanted(config.http, run)
         if config.mqtt is not None:
-            wanted["mqtt"] = (config.mqtt, partial(self._publish, config))
+            wanted["mqtt"] = Wanted(config.mqtt, partial(self._publish, config))
         for settings in config.sources:
-            wanted[f"source:{settings.name}"] = (settings, partial(self._supervise, settings))
-        for name in [n for n in self._parts if n not in wanted]:
-            await self._stop_part(name)
-        for name, (settings_now, run) in wanted.items():
-            running = self._parts.get(name)
-            if running is not None and running.settings == settings_now:
-                continue
-            if running is not None:
-                await self._stop_part(name)
-            task = self._group.create_task(run(), name=name)
-            self._parts[name] = _Part(settings_now, task)
+            supervise = partial(self._supervise, settings, required=starting)
+            wanted[f"{SOURCE}{settings.name}"] = Wanted(settings, supervise)
+        return wanted
 
-    async def _stop_part(self, name: str) -> None:
-        part = self._parts.pop(name)
-        logger.info("stopping %s", name)
+    async def _before_stop(self, name: str, task: asyncio.Task[None]) -> None:
         if name == "mqtt" and self._publisher is not None:
             self._publisher.stop(drain_s=2.0)
-            await asyncio.wait([part.task], timeout=4.0)
-        part.task.cancel()
-        await asyncio.wait([part.task])
-        if name.startswith("source:"):
-            source = name.removeprefix("source:")
-            self._sources.pop(source, None)
+            await asyncio.wait([task], timeout=4.0)
+
+    async def _after_stop(self, name: str) -> None:
+        if name.startswith(SOURCE):
+            source = name.removeprefix(SOURCE)
             await self._monitor.end_source(source, EndReason.SHUTDOWN)
-            self.observation.forget_source(source)
             self._board.forget_source(source)
+            self.observation.forget_source(source)
 
     async def _serve_http(self, config: Config, *, required: bool) -> None:
         """Until cancelled. Not to be had at the start is an error; later, calls matter more."""
-        assert config.http.listen is not None
-        token = config.http.token.read() if config.http.token else None
-        server = HealthServer(
-            config.http.listen, self.metrics, self._board.readiness, self._board.status, token
-        )
+        listen = config.http.listen
+        assert listen is not None
         try:
-            async with server:
+            token = _token(config)
+            async with HealthServer(
+                listen, self.metrics, self._board.readiness, self._board.status, token
+            ):
                 await asyncio.get_running_loop().create_future()  # until cancelled
         except HttpError as err:
             if required:
                 raise
             logger.error("no health server until the configuration is re-read: %s", err)
-            self._parts.pop("http", None)
+            self._parts.forget("http")
 
     async def _publish(self, config: Config) -> None:
         assert config.mqtt is not None
@@ -247,11 +239,12 @@ class Daemon:
         finally:
             self._publisher = self._board.publisher = None
 
-    async def _supervise(self, settings: SourceSettings) -> None:
+    async def _supervise(self, settings: SourceSettings, *, required: bool) -> None:
         name = settings.name
         self._desk.watch_source(name)
-        source = self._sources[name] = make_source(settings, self._clock)
+        source = make_source(settings, self._clock)
         self._board.sources[name] = source
+        self._played.discard(name)
         live = not isinstance(settings, FileSettings)
 
         async def emit(event: SourceEvent) -> None:
@@ -265,18 +258,25 @@ class Daemon:
         async def run() -> None:
             await source.run(emit)
 
-        async def play() -> None:
-            # A file that is broken now will be broken the next time: no restart.
-            try:
-                await source.run(emit)
-            except (AudioFileError, SourceError) as err:
-                logger.error("source %s: %s", name, err)
-                await emit(SourceDown(name, str(err)))
-
-        await (Supervisor(name, run, died, self._clock).serve() if live else play())
+        try:
+            if live:
+                await Supervisor(name, run, died, self._clock).serve()
+            else:
+                await run()
+        except (AudioFileError, SourceError) as err:
+            # Of a file: what is broken now will be broken the next time, so there is no restart.
+            logger.error("source %s: %s", name, err)
+            await emit(SourceDown(name, str(err)))
+        except MissingExtraError as err:
+            if required:
+                raise
+            logger.error("source %s is left out: %s", name, err)
+            await died(str(err), True)
+            return
         logger.info("source %s has come to its end", name)
-        self._sources.pop(name, None)
-        if not self._sources:
+        self._board.source_ended(name)
+        self._played.add(name)
+        if {source.name for source in self._config.sources} <= self._played:
             # Only recordings end by themselves; with the last one there is nothing left to hear.
             self.stop()
 
@@ -295,7 +295,7 @@ class Daemon:
         old = self._config
         fixed = [
             name
-            for name in ("node", "outbox", "alerts", "inference")
+            for name in ("node", "outbox", "alerts", "inference", "gate")
             if getattr(config, name) != getattr(old, name)
         ]
         if config.mqtt is not None and config.mqtt.prefix != self._topics.prefix:
@@ -307,12 +307,12 @@ class Daemon:
         self._configure_log(config)
         judging = await self._take_models(config)
         self._config = config
-        if judging != self._judging or config.gate != old.gate:
+        if judging != self._judging:
             self._judging = self._board.judging = judging
             # In this order: an old voter must not raise again what has just been closed.
             self._monitor.judge_anew(judging.voter, judging.context)
             await self._desk.model_changed("the configuration was re-read")
-        await self._reconcile(config)
+        await self._parts.reconcile(self._wanted(config, starting=False))
         logger.info("configuration re-read from %s", self._path)
 
     async def _take_models(self, config: Config) -> Judging:
@@ -334,26 +334,34 @@ class Daemon:
         """Sources, inference, alerts, broker: each rung has its share of the budget."""
         budget_s = self._config.shutdown_budget_s
         logger.info("shutting down, at most %.0f s", budget_s)
-        for name in [n for n in self._parts if n.startswith("source:")]:
-            self._parts[name].task.cancel()
-        sources = [p.task for n, p in self._parts.items() if n.startswith("source:")]
-        if sources:
-            _, stuck = await asyncio.wait(sources, timeout=0.2 * budget_s)
-            for task in stuck:
-                logger.error("%s does not stop; going on without it", task.get_name())
+        await self._parts.cancel(self._parts.names(SOURCE), 0.2 * budget_s)
         try:
             async with asyncio.timeout(0.3 * budget_s):
                 await self._monitor.end_all(EndReason.SHUTDOWN)
         except TimeoutError:
             logger.error("inference did not finish in time; its last windows are lost")
         await self._worker.stop(0.15 * budget_s)
-        await self._desk.shutdown()
-        mqtt = self._parts.get("mqtt")
+        await self._monitor.abandon()
+        try:
+            async with asyncio.timeout(0.2 * budget_s):
+                await self._desk.shutdown()
+        except TimeoutError:
+            logger.error("the disk does not answer; open alerts are closed at the next start")
+        mqtt = self._parts.task("mqtt")
         if mqtt is not None and self._publisher is not None:
             self._publisher.stop(drain_s=0.2 * budget_s)
-            await asyncio.wait([mqtt.task], timeout=0.3 * budget_s)
-        for part in self._parts.values():
-            part.task.cancel()
+            await asyncio.wait([mqtt], timeout=0.3 * budget_s)
+        await self._parts.cancel(self._parts.names(), 0.05 * budget_s)
+
+
+def _token(config: Config) -> str | None:
+    """Of the health server. Raises HttpError where the secret cannot be read."""
+    if config.http.token is None:
+        return None
+    try:
+        return config.http.token.read()
+    except ValueError as err:
+        raise HttpError(str(config.http.listen), f"token: {err}") from err
 
 
 def _secrets_in(section: Section) -> list[Secret]:
@@ -367,60 +375,3 @@ def _secrets_in(section: Section) -> list[Secret]:
             elif isinstance(item, Section):
                 found += _secrets_in(item)
     return found
-
-
-def _install_signals(daemon: Daemon) -> None:
-    loop = asyncio.get_running_loop()
-    asked = False
-
-    def stop(number: signal.Signals) -> None:
-        nonlocal asked
-        if asked:
-            # Twice means now. Dying by the signal itself tells our parent the truth.
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-        asked = True
-        logger.info("%s: stopping; once more to force", number.name)
-        daemon.stop()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop, number)
-    loop.add_signal_handler(signal.SIGHUP, daemon.reload)
-
-
-def run_daemon(config_path: Path) -> int:
-    """``streamguard run``: 0 after a graceful end. Raises ConfigError and what start-up raises."""
-    config = load_config(config_path)
-
-    async def main() -> int:
-        daemon = Daemon(config, config_path)
-        _install_signals(daemon)
-        logger.info("streamguard %s", __version__)
-        await daemon.serve()
-        return 1 if daemon.failed else 0
-
-    status = 1
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        try:
-            status = runner.run(main())
-        except* StreamguardError as group:
-            raise _first(group) from None
-    return status
-
-
-def _first(group: BaseExceptionGroup[StreamguardError]) -> StreamguardError:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, StreamguardError)
-    return error
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop where it is installed: it reads sockets in bursts with less work per packet."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop

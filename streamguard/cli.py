@@ -133,7 +133,7 @@ def _dispatch(args: argparse.Namespace) -> int:
             say(json.dumps(config_schema(), indent=2))
             return EXIT_OK
         case "run":
-            from streamguard.app import run_daemon
+            from streamguard.process import run_daemon
 
             return run_daemon(args.config)
         case "check":

@@ -93,30 +93,43 @@ class _Located:
     lines: dict[tuple[str | int, ...], int]
 
 
-class _DuplicateKeyError(yaml.YAMLError):
-    def __init__(self, key: str, line: int) -> None:
-        self.key = key
-        self.line = line
-        super().__init__(f"duplicate key {key}")
+class _NodeError(yaml.YAMLError):
+    """A node of the file that cannot be taken as it is."""
+
+    def __init__(self, problem: ConfigProblem) -> None:
+        self.problem = problem
+        super().__init__(str(problem))
 
 
-def _locate(node: yaml.Node | None, loader: yaml.SafeLoader) -> _Located:
+def _locate(node: yaml.Node | None, loader: yaml.SafeLoader, file: str) -> _Located:
     lines: dict[tuple[str | int, ...], int] = {}
+
+    def value_of(at: yaml.Node, path: tuple[str | int, ...]) -> Any:
+        try:
+            return loader.construct_object(at, deep=True)
+        except ValueError as err:  # 2024-13-45 looks like a date, 0b_ like a number
+            line = at.start_mark.line + 1
+            shown = _shown(getattr(at, "value", None), path)
+            allowed = f"not a valid value ({err}); text wants quotes"
+            raise _NodeError(ConfigProblem(file, line, _dotted(path), shown, allowed)) from err
 
     def walk(at: yaml.Node, path: tuple[str | int, ...]) -> Any:
         lines.setdefault(path, at.start_mark.line + 1)
         if isinstance(at, yaml.MappingNode):
             out: dict[str, Any] = {}
             for key_node, value_node in at.value:
-                key = str(loader.construct_object(key_node, deep=True))
+                key = str(value_of(key_node, path))
                 if key in out:
-                    raise _DuplicateKeyError(key, key_node.start_mark.line + 1)
+                    line = key_node.start_mark.line + 1
+                    where = _dotted((*path, key))
+                    problem = ConfigProblem(file, line, where, "given twice", "each key once")
+                    raise _NodeError(problem)
                 lines[(*path, key)] = key_node.start_mark.line + 1
                 out[key] = walk(value_node, (*path, key))
             return out
         if isinstance(at, yaml.SequenceNode):
             return [walk(item, (*path, i)) for i, item in enumerate(at.value)]
-        return loader.construct_object(at, deep=True)
+        return value_of(at, path)
 
     return _Located(walk(node, ()) if node is not None else {}, lines)
 
@@ -230,12 +243,11 @@ def parse_config(text: str, file: str) -> Config:
     try:
         loader = yaml.SafeLoader(text)
         try:
-            located = _locate(loader.get_single_node(), loader)
+            located = _locate(loader.get_single_node(), loader, file)
         finally:
             loader.dispose()
-    except _DuplicateKeyError as err:
-        problem = ConfigProblem(file, err.line, err.key, "given twice", "each key once")
-        raise ConfigError((problem,)) from err
+    except _NodeError as err:
+        raise ConfigError((err.problem,)) from err
     except yaml.MarkedYAMLError as err:
         line = err.problem_mark.line + 1 if err.problem_mark else 0
         problem = ConfigProblem(file, line, "(syntax)", str(err.problem), "valid YAML")

@@ -6,6 +6,7 @@ what is durable (alerts) behind the sink. Nothing here knows where audio comes f
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
@@ -22,7 +23,6 @@ from streamguard.events import (
     CallStarted,
     EndReason,
     Gap,
-    GapReason,
     Hold,
     LegEnded,
     LegRole,
@@ -91,6 +91,10 @@ class Leg:
     hops: int = 0
     latency: QuantileTracker = field(default_factory=lambda: QuantileTracker(LEG_LATENCY_WINDOW))
     ended: EndReason | None = None
+    """Set when its end has been told; while it is ending, see ``ending``."""
+    ending: asyncio.Task[None] | None = None
+    lost_samples: int = 0
+    """As reported to the observer so far, in the rate of the source."""
 
 
 class Observer(Protocol):
@@ -123,7 +127,7 @@ class Monitor:
         self._make_context = make_context
         self._observer = observer
         self._legs: dict[str, Leg] = {}
-        self._ended: deque[Leg] = deque(maxlen=ENDED_LEGS_KEPT)
+        self._ended_legs: deque[Leg] = deque(maxlen=ENDED_LEGS_KEPT)
         self._calls: dict[str, str] = {}
         """call -> source"""
         self.stray: Counter[str] = Counter()
@@ -131,7 +135,7 @@ class Monitor:
 
     def legs(self) -> tuple[Leg, ...]:
         """The live legs and the last ones that ended, oldest first; to be read, not changed."""
-        return (*self._ended, *self._legs.values())
+        return (*self._ended_legs, *self._legs.values())
 
     async def emit(self, event: SourceEvent, *, live: bool = True) -> None:
         """Take one event of a source; a replay (not ``live``) waits while inference is full."""
@@ -139,13 +143,13 @@ class Monitor:
             case LegStarted():
                 self._start_leg(event, live=live)
             case LegEnded():
-                await self._end_leg(event.leg, event.reason)
+                await self._ended(self._end([event.leg], event.reason), live=live)
             case CallStarted():
                 self._calls[event.call] = event.source
                 self._count_calls(event.source)
             case CallEnded():
-                for name in [k for k, leg in self._legs.items() if leg.started.call == event.call]:
-                    await self._end_leg(name, event.reason)
+                names = [k for k, leg in self._legs.items() if leg.started.call == event.call]
+                await self._ended(self._end(names, event.reason), live=live)
                 source = self._calls.pop(event.call, None)
                 if source is not None:
                     self._count_calls(source)
@@ -170,7 +174,7 @@ class Monitor:
         | Quality,
     ) -> None:
         leg = self._legs.get(event.leg)
-        if leg is None or leg.ended is not None:
+        if leg is None or leg.ending is not None:
             self.stray[type(event).__name__] += 1
             return
         blocks: list[RawBlock] = []
@@ -179,8 +183,6 @@ class Monitor:
                 self._observer.audio(leg.started.source, self._clock.utc())
                 blocks = leg.intake.audio(event)
             case Gap():
-                if event.reason is not GapReason.DTX:
-                    self._observer.lost(leg.started.source, event.count / leg.started.rate_hz)
                 blocks = leg.intake.gap(event)
             case Tone():
                 blocks = leg.intake.tone(event)
@@ -225,29 +227,64 @@ class Monitor:
             live=live,
         )
 
-    async def _end_leg(self, name: str, reason: EndReason) -> None:
-        leg = self._legs.get(name)
-        if leg is None or leg.ended is not None:
-            return
-        leg.ended = reason
+    def _end(self, names: Iterable[str], reason: EndReason) -> list[asyncio.Task[None]]:
+        """Begin to end legs, or join those that are ending already; their tasks."""
+        tasks = []
+        for name in names:
+            leg = self._legs.get(name)
+            if leg is None:
+                continue
+            if leg.ending is None:
+                # A task of its own: a source that is cancelled in the middle, or one slow leg among
+                # many, must not keep the end of a leg from being told.
+                leg.ending = asyncio.create_task(self._finish(name, leg, reason), name="leg-end")
+            tasks.append(leg.ending)
+        return tasks
+
+    async def _ended(self, tasks: Iterable[asyncio.Task[None]], *, live: bool) -> None:
+        """A replay waits, for the sake of order; live audio of other legs does not."""
+        if not live:
+            await _all(tasks)
+
+    async def _finish(self, name: str, leg: Leg, reason: EndReason) -> None:
         leg.intake.end()
         await self._inference.close_leg(name)
+        self._report_lost(leg)
+        leg.ended = reason
         await self._sink.leg_ended(name, reason)
-        self._ended.append(self._legs.pop(name))
+        self._ended_legs.append(self._legs.pop(name))
 
     async def end_source(self, source: str, reason: EndReason) -> None:
         """End every leg and call of a source."""
-        for name in [k for k, leg in self._legs.items() if leg.started.source == source]:
-            await self._end_leg(name, reason)
+        names = [k for k, leg in self._legs.items() if leg.started.source == source]
+        await _all(self._end(names, reason))
         for call in [c for c, owner in self._calls.items() if owner == source]:
             del self._calls[call]
         self._count_calls(source)
 
     async def end_all(self, reason: EndReason) -> None:
         """End everything: the last step before the models go."""
-        sources = {leg.started.source for leg in self._legs.values()} | set(self._calls.values())
-        for source in sorted(sources):
-            await self.end_source(source, reason)
+        tasks = self._end(list(self._legs), reason)
+        sources = set(self._calls.values())
+        self._calls.clear()
+        for source in sources:
+            self._count_calls(source)
+        await _all(tasks)
+
+    async def abandon(self) -> None:
+        """Give up on the ends that are not told yet: the models are gone."""
+        tasks = [leg.ending for leg in self._legs.values() if leg.ending is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _report_lost(self, leg: Leg) -> None:
+        """What the intake filled for want of audio, whoever noticed the hole."""
+        lost = leg.intake.lost_samples
+        if lost > leg.lost_samples:
+            seconds = (lost - leg.lost_samples) / leg.intake.rate_hz
+            leg.lost_samples = lost
+            self._observer.lost(leg.started.source, seconds)
 
     def judge_anew(
         self,
@@ -261,6 +298,7 @@ class Monitor:
             leg.voter = make_voter(leg.started)
             fresh = make_context(leg.started, leg.context.clock)
             leg.context = dataclasses.replace(fresh, role=leg.context.role, codec=leg.context.codec)
+            leg.voter.role_mixed = leg.context.role is LegRole.MIXED
             leg.verdict = leg.voter.verdict
 
     async def on_result(self, result: HopResult) -> None:
@@ -269,6 +307,7 @@ class Monitor:
         if leg is None:
             self.stray["HopResult"] += 1
             return
+        self._report_lost(leg)
         if result.quality is not None:
             leg.hops += 1
             leg.level_dbfs = result.quality.level_dbfs
@@ -293,3 +332,10 @@ class Monitor:
         )
         quality = QualitySnapshot(leg.loss_pct, leg.jitter_ms, leg.level_dbfs)
         await self._sink.verdict(leg.context, leg.verdict, quality, latency)
+
+
+async def _all(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Wait for tasks that go on if we are cancelled."""
+    waited = [asyncio.shield(task) for task in tasks]
+    if waited:
+        await asyncio.gather(*waited)

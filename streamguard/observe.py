@@ -7,6 +7,7 @@ from typing import Any
 
 from streamguard.clock import HOP_SECONDS, Clock
 from streamguard.events import LegRole
+from streamguard.inference.leg import HopKind
 from streamguard.inference.scorer import HopResult
 from streamguard.monitor import Leg
 from streamguard.telemetry.latency import LatencyBook, Stage
@@ -52,10 +53,16 @@ class Observation:
         self.metrics.audio_lost_seconds_total.labels(source).inc(seconds)
 
     def result(self, leg: Leg, result: HopResult, latency_s: float) -> None:
-        if result.late is not None:
-            return  # the hop was counted when it came
-        self.hops += 1
         source = leg.started.source
+        match result.kind:
+            case HopKind.LATE:
+                return  # its window was counted when it came
+            case HopKind.HOP:
+                self.hops += 1
+            case HopKind.DROPPED:
+                self.metrics.windows_dropped_total.labels(source, "overload").inc()
+            case HopKind.REST:
+                pass  # a window of hops that were counted
         stages = result.stages
         detection_s = stages.detector + stages.head
         for stage, seconds in (
@@ -65,19 +72,17 @@ class Observation:
         ):
             if seconds:  # a stage that did not run has no latency
                 self._stage(stage, seconds)
-        if result.quality is None and result.score is None:
-            self.metrics.windows_dropped_total.labels(source, "overload").inc()
         score = result.score
         if score is None:
             return
+        computed_s = stages.front_end + detection_s + stages.attribution
+        self._stage(Stage.QUEUE, max(0.0, latency_s - computed_s))
         self._stage(Stage.VERDICT, latency_s)
         if score.rejected is None:
             self.metrics.windows_total.labels(source, "scored").inc()
         else:
             self.metrics.windows_total.labels(source, "rejected").inc()
             self.metrics.verdict_rejections_total.labels(source, score.rejected.value).inc()
-            if score.rejected is Rejection.OVERLOAD:
-                self.metrics.windows_dropped_total.labels(source, "overload").inc()
 
     def _stage(self, stage: Stage, seconds: float) -> None:
         self.latency.add(stage, seconds)

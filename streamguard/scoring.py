@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from streamguard.audio.frontend import FrontEnd
 from streamguard.audio.settings import GateSettings
 from streamguard.config import Config
@@ -13,14 +11,12 @@ from streamguard.inference.settings import InferenceSettings
 from streamguard.verdict.rejection import judge_window
 
 
-def make_scorer(
-    models: Models, gate: Callable[[], GateSettings], settings: InferenceSettings
-) -> Scorer:
-    """``gate`` is asked for each window and each new leg, so that its settings can be replaced."""
+def make_scorer(models: Models, gate: GateSettings, settings: InferenceSettings) -> Scorer:
+    """A scorer whose front ends and window judgements follow one gate."""
     return Scorer(
         models,
-        front_end=lambda leg, left_context: FrontEnd(leg, left_context, gate()),
-        judge=lambda qualities: judge_window(qualities, gate()),
+        front_end=lambda leg, left_context: FrontEnd(leg, left_context, gate),
+        judge=lambda qualities: judge_window(qualities, gate),
         attribution_min_llr=settings.attribution_min_llr,
         attribution_catch_up_hops=settings.attribution_catch_up_hops,
     )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import os
 import platform
 import resource
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +30,10 @@ TICK_S = 1.0
 STATUS_INTERVAL_S = 15.0
 """Between two retained `status` messages: load changes all the time, nobody needs each value."""
 STATS_INTERVAL_S = 30.0
+SLOW_BATCH_S = 2.0
+"""A batch that takes longer than this is four hops late: not ready, and degraded."""
+STUCK_BATCH_S = 60.0
+"""A batch that takes longer than this will not come back: better restarted than deaf."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,9 @@ class StatusBoard:
         self._observation = observation
         self._metrics = observation.metrics
         self._deaths: dict[str, _Death] = {}
+        self._finished: set[str] = set()
+        """Recordings that were played to their end: not up, and nothing is wrong with them."""
+        self._batches_before: Counter[int] = Counter()
         self._started = time.monotonic()
         self._busy_before = 0.0
         self._hops_before = 0
@@ -72,8 +81,12 @@ class StatusBoard:
         next_status = next_stats = 0.0
         while True:
             now = time.monotonic()
+            if self._batch_age_s() > STUCK_BATCH_S:
+                faulthandler.dump_traceback()  # once: where it hangs is what somebody needs
+                raise RuntimeError(f"the inference thread hangs for {STUCK_BATCH_S:.0f} s")
             self._gauges()
             self._source_topics()
+            self._desk.refresh()
             if now >= next_status:
                 next_status = now + STATUS_INTERVAL_S
                 self._desk.retained.set(self._topics.status, self._retained_status())
@@ -89,9 +102,14 @@ class StatusBoard:
         label = "degraded" if degraded else "died"
         self._metrics.source_restarts_total.labels(name, label).inc()
 
+    def source_ended(self, name: str) -> None:
+        """It has come to its end by itself."""
+        self._finished.add(name)
+
     def forget_source(self, name: str) -> None:
-        """It is no longer configured."""
+        """It is no longer configured, or about to begin anew."""
         self.sources.pop(name, None)
+        self._finished.discard(name)
         self._deaths.pop(name, None)
         self._desk.retained.forget(self._topics.source_state(name))
         self._desk.forget_source(name)
@@ -99,11 +117,16 @@ class StatusBoard:
     def readiness(self) -> Readiness:
         up = sum(health.up for health in self._observation.sources.values())
         return Readiness(
-            engine_warm=True,  # the HTTP server is started after warm-up
+            # The server is started after warm-up; what can still go wrong is that it hangs.
+            engine_warm=self._batch_age_s() < SLOW_BATCH_S,
             sources_up=up,
             sources=len(self.sources),
             broker=self._broker(),
         )
+
+    def _batch_age_s(self) -> float:
+        since = self._worker.stats().busy_since
+        return 0.0 if since is None else time.monotonic() - since
 
     def _broker(self) -> str:
         if self.publisher is None:
@@ -128,6 +151,8 @@ class StatusBoard:
             },
             "outbox": {"depth": outbox.depth},
             "open_alerts": len(self._desk.open_alerts()),
+            "suppressed": dict(self._desk.stats().suppressed),
+            "stray_events": dict(self._monitor.stray),
             "inference": {
                 "submitted": stats.submitted,
                 "processed": stats.processed,
@@ -144,16 +169,24 @@ class StatusBoard:
         }
 
     def _retained_status(self) -> dict[str, Any]:
-        health = self._observation.sources.values()
-        down = [name for name, h in self._observation.sources.items() if not h.up]
-        degraded = "source down: " + ", ".join(sorted(down)) if down and health else None
-        degraded = self._desk.stats().outbox.degraded or degraded
+        reasons = []
+        down = [
+            name
+            for name, health in self._observation.sources.items()
+            if not health.up and name not in self._finished
+        ]
+        if down:
+            reasons.append(f"source down: {', '.join(sorted(down))}")
+        if self._desk.stats().outbox.degraded:
+            reasons.append(str(self._desk.stats().outbox.degraded))
+        if self._batch_age_s() > SLOW_BATCH_S:
+            reasons.append("inference hangs or is far too slow")
         return {
             "version": __version__,
             **self.judging.as_json(),
             "load": round(self._load, 3),
             "capacity": {"legs": self._capacity()},
-            "degraded": degraded,
+            "degraded": "; ".join(reasons) or None,
         }
 
     def _capacity(self) -> int | None:
@@ -193,6 +226,11 @@ class StatusBoard:
     def _gauges(self) -> None:
         stats, metrics = self._worker.stats(), self._metrics
         metrics.inference_queue_depth.set(stats.depth)
+        sizes = Counter(stats.batch_sizes)
+        for size, count in (sizes - self._batches_before).items():
+            for _ in range(count):
+                metrics.batch_size.observe(size)
+        self._batches_before = sizes
         hops = self._observation.hops - self._hops_before
         busy_s = stats.busy_s - self._busy_before
         self._hops_before, self._busy_before = self._observation.hops, stats.busy_s
@@ -205,9 +243,11 @@ class StatusBoard:
             metrics.advance(metrics.alerts_total, (source, kind), count)
         publisher = self.publisher
         metrics.mqtt_connected.set(publisher is not None and publisher.state.connected)
+        never_sent = Counter(outbox.outbox.dropped)
         if publisher is not None:
-            for kind, count in publisher.stats().refused.items():
-                metrics.advance(metrics.mqtt_dropped_total, (kind,), count)
+            never_sent += publisher.stats().refused
+        for kind, count in never_sent.items():
+            metrics.advance(metrics.mqtt_dropped_total, (kind,), count)
         engine = self.judging.as_json()
         metrics.engine_info.info(
             {

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, settings
+
+# No deadline and no complaint about time: they measure how busy the machine is. The same examples
+# in every run of the CI: what fails there must fail for whoever looks into it.
+settings.register_profile(
+    "streamguard",
+    deadline=None,
+    suppress_health_check=(HealthCheck.too_slow,),
+    derandomize="CI" in os.environ,
+)
+settings.load_profile("streamguard")
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import numpy as np
 import pytest
 
@@ -31,6 +33,7 @@ from streamguard.events import (
     SourceUp,
     Tone,
 )
+from streamguard.inference.leg import HopKind
 from streamguard.inference.scorer import HopResult
 from streamguard.monitor import Leg, Monitor
 from streamguard.verdict.calibration import ChannelCalibration, LegModel, LlrAffine
@@ -58,6 +61,8 @@ class FakeInference:
         self.blocks: list[RawBlock] = []
         self.waited: list[RawBlock] = []
         self.closed: list[str] = []
+        self.may_close = asyncio.Event()
+        self.may_close.set()
 
     async def submit(self, block: RawBlock) -> None:
         self.waited.append(block)
@@ -66,6 +71,7 @@ class FakeInference:
         self.blocks.append(block)
 
     async def close_leg(self, leg: str) -> None:
+        await self.may_close.wait()
         self.closed.append(leg)
 
 
@@ -123,6 +129,11 @@ class House:
             make_context=make_context,
             observer=self.record,
         )
+
+    async def settle(self) -> None:
+        """Ends of live legs are told by tasks of their own."""
+        for _ in range(5):
+            await asyncio.sleep(0)
 
     async def start_leg(self, name: str = "leg", role: LegRole = LegRole.CALLER) -> None:
         await self.monitor.emit(CallStarted("trunk", "call", 0.0))
@@ -195,6 +206,56 @@ async def test_live_audio_never_waits_and_a_replay_does(house: House) -> None:
     assert house.inference.blocks == []
 
 
+async def test_a_slow_end_of_one_leg_does_not_hold_the_audio_of_another(house: House) -> None:
+    await house.start_leg("a")
+    await house.start_leg("b")
+    house.inference.may_close.clear()
+    await house.monitor.emit(LegEnded("a", EndReason.HANGUP, 1.0))
+    await house.talk(0.5, leg="b")
+    assert [block.leg for block in house.inference.blocks] == ["b"]
+    house.inference.may_close.set()
+    await house.settle()
+    assert house.record.ended == [("a", EndReason.HANGUP)]
+
+
+async def test_the_end_of_a_leg_is_told_although_its_source_is_cancelled(house: House) -> None:
+    await house.start_leg()
+    house.inference.may_close.clear()
+    source = asyncio.create_task(house.monitor.end_source("trunk", EndReason.SHUTDOWN))
+    await house.settle()
+    source.cancel()
+    await asyncio.gather(source, return_exceptions=True)
+    house.inference.may_close.set()
+    await house.monitor.end_source("trunk", EndReason.SHUTDOWN)
+    assert house.record.ended == [("leg", EndReason.SHUTDOWN)]
+    assert [leg.ended for leg in house.monitor.legs()] == [EndReason.SHUTDOWN]
+
+
+async def test_ends_that_cannot_be_told_are_given_up(house: House) -> None:
+    await house.start_leg()
+    house.inference.may_close.clear()
+    await house.monitor.emit(LegEnded("leg", EndReason.HANGUP, 1.0))
+    await house.monitor.abandon()
+    assert house.record.ended == []
+
+
+async def test_a_role_learnt_in_mid_call_outlives_new_models(house: House) -> None:
+    await house.start_leg()
+    await house.monitor.emit(LegUpdated("leg", LegRole.MIXED))
+    house.monitor.judge_anew(make_voter, make_context)
+    (leg,) = house.monitor.legs()
+    assert leg.voter.role_mixed
+    assert leg.context.role is LegRole.MIXED
+
+
+async def test_a_hole_that_only_the_intake_sees_is_lost_audio_too(house: House) -> None:
+    await house.start_leg()
+    await house.talk(0.2)
+    await house.talk(0.3, first=3200)
+    await house.monitor.emit(LegEnded("leg", EndReason.HANGUP, 1.0), live=False)
+    assert house.record.lost_s == pytest.approx(0.2)
+
+
 async def test_a_gap_keeps_the_grid_and_is_counted_in_seconds(house: House) -> None:
     await house.start_leg()
     await house.talk(0.2)
@@ -204,12 +265,14 @@ async def test_a_gap_keeps_the_grid_and_is_counted_in_seconds(house: House) -> N
     (block,) = house.inference.blocks
     masks = {span.mask for span in block.spans}
     assert masks == {Mask.LOST, Mask.TONE}
+    await house.monitor.end_all(EndReason.SHUTDOWN)
     assert house.record.lost_s == pytest.approx(0.1)
 
 
 async def test_silence_that_the_sender_announced_is_not_lost_audio(house: House) -> None:
     await house.start_leg()
     await house.monitor.emit(Gap("leg", 0, 800, GapReason.DTX, 0.1))
+    await house.monitor.end_all(EndReason.SHUTDOWN)
     assert house.record.lost_s == 0.0
 
 
@@ -227,7 +290,7 @@ async def test_an_attribution_that_comes_late_reaches_the_verdict(house: House) 
     await house.start_leg()
     await house.windows(6.0, 20)
     late = Attribution(Label("tts", 0.8), Label("vits", 0.6))
-    await house.monitor.on_result(HopResult("leg", 0, 24, None, None, late=late))
+    await house.monitor.on_result(HopResult("leg", 0, 24, None, None, late=late, kind=HopKind.LATE))
     assert house.record.verdicts[-1][1].attribution.technology == Label("tts", 0.8)
 
 
@@ -235,6 +298,7 @@ async def test_the_end_of_a_leg_closes_inference_before_the_sink_is_told(house: 
     await house.start_leg()
     await house.talk(0.5)
     await house.monitor.emit(LegEnded("leg", EndReason.HANGUP, 1.0))
+    await house.settle()
     assert house.inference.closed == ["leg"]
     assert house.record.ended == [("leg", EndReason.HANGUP)]
     await house.monitor.emit(CallEnded("call", EndReason.HANGUP, 1.0))
@@ -246,6 +310,7 @@ async def test_the_end_of_a_call_ends_its_legs(house: House) -> None:
     await house.start_leg("a")
     await house.start_leg("b")
     await house.monitor.emit(CallEnded("call", EndReason.INACTIVITY, 1.0))
+    await house.settle()
     assert sorted(house.record.ended) == [
         ("a", EndReason.INACTIVITY),
         ("b", EndReason.INACTIVITY),
@@ -290,6 +355,6 @@ async def test_new_models_begin_with_new_voters_and_unbroken_audio(house: House)
 async def test_ended_legs_stay_visible_in_bounded_number(house: House) -> None:
     for number in range(100):
         await house.start_leg(f"leg{number}")
-        await house.monitor.emit(LegEnded(f"leg{number}", EndReason.HANGUP, 1.0))
+        await house.monitor.emit(LegEnded(f"leg{number}", EndReason.HANGUP, 1.0), live=False)
     assert len(house.monitor.legs()) == 64
     assert all(leg.ended is EndReason.HANGUP for leg in house.monitor.legs())

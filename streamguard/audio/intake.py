@@ -141,6 +141,16 @@ class Intake:
         """The leg is over; what is left of a block is dropped and counted."""
         self._drop_tail()
 
+    @property
+    def rate_hz(self) -> int:
+        """Of the source, now."""
+        return self._rate_hz
+
+    @property
+    def lost_samples(self) -> int:
+        """Filled in because they never came; as in :meth:`stats`, but cheap to ask often."""
+        return self._stats["lost_samples"]
+
     def stats(self) -> dict[str, int]:
         """Counts so far, in source samples unless named otherwise.
 

@@ -54,8 +54,10 @@ def source_text(source: SourceSettings) -> str:
     match source:
         case RtpSettings():
             ports = source.ports
-            where = str(ports[0]) if len(ports) == 1 else f"{ports[0]}-{ports[-1]}"
-            return f"RTP on {source.host}, UDP {where} ({len(ports)} ports), role {source.role}"
+            where = str(ports[0])
+            if len(ports) > 1:
+                where = f"{ports[0]}-{ports[-1]} ({len(ports)} ports)"
+            return f"RTP on {source.host}, UDP {where}, role {source.role}"
         case FileSettings():
             pace = "as fast as possible" if source.speed == 0 else f"{source.speed:g}x"
             return f"{len(source.paths)} file(s), {pace}{', looped' if source.loop else ''}"

@@ -15,18 +15,16 @@ _COUNT: Final = _OCTAVES * _BUCKETS_PER_OCTAVE + 1
 
 
 class Stage(enum.StrEnum):
-    """The values of the label ``stage``. All but the last two begin where the one before ends."""
+    """The values of the label ``stage``. All but the last begin where the one before ends."""
 
     QUEUE = "queue"
-    """From the arrival of a block's last sample to the inference thread taking it."""
+    """What a window waited: for its batch, and for the event loop to take its result."""
     FRONT_END = "front_end"
     """Resampling, level, gate."""
     DETECTION = "detection"
     ATTRIBUTION = "attribution"
     VERDICT = "verdict"
     """From the arrival of a window's last sample to its verdict: what a user waits for."""
-    PUBLISH = "publish"
-    """From the arrival of a window's last sample to the broker's acknowledgement of its alert."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ def same(one: list[Hop], other: list[Hop]) -> bool:
 
 
 @pytest.mark.parametrize("rate_hz", [8_000, 11_025, 16_000, 44_100, 48_000])
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(data=st.data())
 def test_hops_do_not_depend_on_the_chunking(rate_hz: int, data: st.DataObject) -> None:
     duration_s = 2.1

@@ -15,7 +15,7 @@ RATES_HZ = (8_000, 11_025, 16_000, 22_050, 44_100, 48_000)
 
 
 @pytest.mark.parametrize("rate_hz", RATES_HZ)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(sizes=st.lists(st.integers(0, 30_000), min_size=1, max_size=6))
 def test_the_output_does_not_depend_on_the_chunks_and_is_never_short(
     rate_hz: int, sizes: list[int]
@@ -33,7 +33,7 @@ def test_the_output_does_not_depend_on_the_chunks_and_is_never_short(
     assert np.array_equal(np.concatenate(parts), whole)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(rate_hz=st.integers(4_000, 192_000), odd=st.integers(1, 977))
 def test_any_allowed_rate_delivers_what_is_due(rate_hz: int, odd: int) -> None:
     stream = resampler(rate_hz)

@@ -80,7 +80,7 @@ def test_calls_of_ffmpeg_and_gstreamer_raise_update_and_clear_an_alert_each(
         assert counted["alerts"]["raised", source] == 1
         assert counted["alerts"]["updated", source] == len(alert) - 2
     # What does not run has no figures: no attribution is configured, no leg is left.
-    assert set(status["latency_ms"]) == {"front_end", "detection", "verdict"}
+    assert set(status["latency_ms"]) == {"queue", "front_end", "detection", "verdict"}
     assert status["capacity"] == {"legs": None}
     assert status["open_alerts"] == status["outbox"]["depth"] == 0
 

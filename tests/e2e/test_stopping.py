@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.alerts.broker import Broker, Subscriber
+from tests.alerts.fake_broker import black_hole
 from tests.e2e.daemon import (
     Daemon,
     by_alert,
@@ -87,3 +88,21 @@ def test_a_second_sigterm_ends_a_daemon_that_waits_for_its_broker(
         daemon.signal(signal.SIGTERM)
         # The signal itself, not an exit status: the parent is told the truth.
         assert daemon.wait() == -signal.SIGTERM
+
+
+def test_a_broker_that_lets_connections_hang_does_not_hold_the_end(
+    tmp_path: Path, accuser: str
+) -> None:
+    with black_hole() as port:
+        daemon = Daemon(
+            tmp_path / "daemon",
+            detector=accuser,
+            sources=[rtp_source("trunk", free_rtp_port())],
+            mqtt={"host": "127.0.0.1", "port": port, "timeout_s": 60},
+            shutdown_budget_s=BUDGET_S,
+        )
+        with daemon:
+            asked = time.monotonic()
+            assert daemon.stop() == 0
+            assert time.monotonic() - asked < BUDGET_S
+    assert "Traceback" not in daemon.log.read_text()

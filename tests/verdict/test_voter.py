@@ -290,7 +290,7 @@ def test_a_prior_that_is_no_probability_is_refused(prior: float) -> None:
 LLRS = st.lists(st.floats(-12, 12), min_size=1, max_size=60)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     LLRS,
     st.lists(st.tuples(st.integers(0, 60), st.sampled_from(list(Rejection))), max_size=30),
@@ -310,7 +310,7 @@ def test_the_verdict_does_not_depend_on_where_rejected_windows_lie(
             judge.update(window(score.index + 1, 99.0, rejected=extra[place], segment=place))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(LLRS, st.floats(0, 10))
 def test_more_evidence_for_spoof_never_makes_the_verdict_milder(
     llrs: list[float], more: float
@@ -323,7 +323,7 @@ def test_more_evidence_for_spoof_never_makes_the_verdict_milder(
         assert RANK.index(harsh.state) >= RANK.index(mild.state)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(
