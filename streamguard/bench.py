@@ -296,7 +296,7 @@ def _start_up_s() -> dict[str, float]:
     bare = best("pass")
     show_help = "from streamguard.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass"
     return {
-        "import": round(best("import streamguard") - bare, 4),
+        "import": round(max(0.0, best("import streamguard") - bare), 4),
         "help": round(best(show_help) - bare, 4),
     }
 

@@ -259,8 +259,15 @@ def _row(leg: DemoLeg, seen: Mapping[str, Any] | None) -> LegRow:
 
 
 def _words(attribution: Mapping[str, Any]) -> str:
-    labels = [_label(attribution["technology"]), _label(attribution["generator"])]
-    return ", ".join(label for label in labels if label)
+    """``tts, vits``, or why there is no name."""
+    words = []
+    for question in ("technology", "generator"):
+        outcome = attribution[question]
+        if isinstance(outcome, dict):
+            words.append(str(outcome["label"]))
+        elif outcome is not None:
+            words.append(f"{question} not named ({outcome})")
+    return ", ".join(words)
 
 
 def _label(outcome: Any) -> str | None:

@@ -87,14 +87,14 @@ class LegOutcome:
                 return Judgement.WRONG, "false alarm"
             if self.state is State.BONAFIDE:
                 return Judgement.RIGHT, "no alarm"
-            return Judgement.UNDECIDED, "no alarm, but no decision either"
+            return Judgement.UNDECIDED, "no alarm, no decision"
         if self.truth is Truth.TURNS and raised is not None and raised < (self.turn_s or 0.0):
             return Judgement.WRONG, f"false alarm at {raised:.1f} s, before the voice changed"
         if accused:
             return Judgement.RIGHT, f"alarm{_after(raised, self.turn_s)}"
         if self.state is State.BONAFIDE:
             return Judgement.WRONG, "missed"
-        return Judgement.UNDECIDED, "no alarm, but no decision either"
+        return Judgement.UNDECIDED, "no alarm, no decision"
 
     def as_dict(self) -> dict[str, object]:
         return {
