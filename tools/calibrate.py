@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import optimize, special
+from scipy.stats import chi2
 
 from streamguard.verdict.calibration import Exposure, LegModel, LlrAffine
 from streamguard.verdict.scores import Channel
@@ -101,7 +102,9 @@ def fit_leg_model(legs: Sequence[Leg]) -> LegModel:
     """Random effect per leg by moments, sources weighted by the root of their legs.
 
     The spread within legs comes from single hops, its correlation from means of six hops in a row;
-    what is left of the spread of leg means is between legs. One spread serves both classes.
+    what is left of the spread of leg means is between legs, for each class by itself. Of bona fide
+    legs it is the upper end of a one-sided 95 % confidence interval, with a degree of freedom per
+    source and not per leg: false alarms hang on it, and few sources of human speech were heard.
     """
     legs = [leg for leg in legs if len(leg.llrs)]
     spoof = np.array([leg.spoof for leg in legs], np.bool_)
@@ -117,14 +120,24 @@ def fit_leg_model(legs: Sequence[Leg]) -> LegModel:
         centre[label] = float(share @ means[rows])
         spread = float(share @ np.square(means[rows] - centre[label]))
         spread /= max(1e-9, 1.0 - float(share @ share))
-        between.append(spread - within * correlation * float(share @ (1.0 / counts[rows])))
+        left = spread - within * correlation * float(share @ (1.0 / counts[rows]))
+        between.append(max(_LEAST_BETWEEN_SD**2, left))
+    human_sources = len({leg.source for leg in legs if not leg.spoof})
     return LegModel(
         bonafide_mean=centre[False],
         spoof_mean=centre[True],
-        between_sd=math.sqrt(max(_LEAST_BETWEEN_SD**2, float(np.mean(between)))),
+        between_sd=math.sqrt(float(np.mean(between))),
         within_sd=math.sqrt(within),
         correlation_hops=correlation,
+        bonafide_between_sd=math.sqrt(between[0] * _upper_variance_ratio(human_sources)),
+        spoof_between_sd=math.sqrt(between[1]),
     )
+
+
+def _upper_variance_ratio(groups: int, confidence: float = 0.95) -> float:
+    """By how much a variance from so many groups may be too small (chi-squared interval)."""
+    freedom = max(1, groups - 1)
+    return float(freedom / chi2.ppf(1.0 - confidence, freedom))
 
 
 def _correlation_hops(series: Sequence[Floats], weights: Floats) -> float:
@@ -194,7 +207,7 @@ def calibrate(
             "llr": asdict(affine[channel]),
             "leg": asdict(fit_leg_model(legs[channel])),
             "conformal": None,
-            "exposure": asdict(_exposure(scored, channel, len(legs[channel]))),
+            "exposure": asdict(_exposure(scored, channel, legs[channel])),
         }
         for channel in affine
     }
@@ -215,14 +228,18 @@ def _fit_channel(scored: Sequence[ScoredClip], channel: Channel) -> LlrAffine:
     return fit_llr(np.array(raw), labels, weights)
 
 
-def _exposure(scored: Sequence[ScoredClip], channel: Channel, legs: int) -> Exposure:
-    heard = [
-        item.clip for item in scored if any(window.channel is channel for window in item.accepted)
-    ]
+def _exposure(scored: Sequence[ScoredClip], channel: Channel, legs: Sequence[Leg]) -> Exposure:
+    """What was really heard: a clip counts once, a leg if it has two windows' worth of hops."""
+    clips = {
+        item.clip.path: item.clip
+        for item in scored
+        if any(window.channel is channel for window in item.accepted)
+    }
+    heard = list(clips.values())
     return Exposure(
         clips=len(heard),
-        legs=legs,
-        speakers=len({(clip.source_repo, clip.speaker) for clip in heard if clip.speaker}),
+        legs=sum(len(leg.llrs) >= 2 * WINDOW_HOPS for leg in legs),
+        speakers=len({clip.speaker for clip in heard if clip.speaker}),
         sources=len({clip.source_repo for clip in heard}),
         hours=round(sum(clip.seconds for clip in heard) / 3600, 3),
     )

@@ -20,7 +20,8 @@ _LIMITS = """\
   and against which the recipe was settled, so they are optimistic. Calibration used other sources
   again; a test on sources that nothing has seen is still to come.
 - Speakers and corpora (LJSpeech, VCTK, LibriTTS) recur in demonstration pages: sources are
-  disjoint between splits, some voices are not.
+  disjoint between splits, some voices are not, and a few utterances (one byte for byte) occur in
+  sources of different roles.
 - The recording condition leaks the label in collections like this one. Read the columns of paired
   sources, not the pooled ones.
 - Under three hours of human speech, most of it read, most of it English: false alarms on other
@@ -28,7 +29,10 @@ _LIMITS = """\
 - Narrow band is simulated with G.711; the telephone numbers below are of such copies. Conventional
   codecs on human speech are bona fide; neural codecs that resynthesise are spoof.
 - Replayed or spliced human speech is out of scope.
-- Legs for the leg model are joined clips of at most 30 s: joins hide the drift of a real call.
+- Legs for the leg model are joined clips of at most 30 s: joins hide the drift of a real call. The
+  correlation of successive hops came out below 1 and is set to 1.
+- Human voices of the validation sources once moved the rule: a review on these legs found that one
+  spread for both classes raised hardly any spoofed leg; since then each class has its own.
 - The synthesisers espeak-ng, flite and festival, which the demonstration uses, occur as generators
   in the training sources (`local:*`); no clip of the demonstration does. Its result on them is
   therefore not a result on unseen generators.
@@ -60,6 +64,11 @@ def write_card(folder: Path, result: Report, clips: Sequence[Clip], split: Split
         "sources only, so this says as much of them as of it): "
         + ", ".join(f"{name} {_percent(v)}" for name, v in result.technologies.items())
         + ".\n",
+        "## Legs, by the default rule\n",
+        "The same clips joined to pseudo-legs of one voice each (most of them still short), judged "
+        "window by window as the daemon does. What is neither raised nor bona fide ends as UNKNOWN "
+        "or SUSPECT.\n",
+        _legs(result),
         "## Per source, direct line\n",
         _sources(result),
         "## Calibration\n",
@@ -109,6 +118,24 @@ def _numbers(result: Report) -> str:
     return _table(header, rows) + "\n" + _table(more, rest)
 
 
+def _legs(result: Report) -> str:
+    header = ("line", "legs", "judged", "median net speech", "ever SPOOF", "ever BONAFIDE")
+    return _table(
+        header,
+        (
+            (
+                row.line,
+                "spoof" if row.spoof else "bona fide",
+                str(row.legs),
+                f"{row.net_speech_s:.1f} s",
+                f"{_percent(row.raised)} ({round(row.raised * row.legs)})",
+                _percent(row.bonafide),
+            )
+            for row in result.legs
+        ),
+    )
+
+
 def _sources(result: Report) -> str:
     def number(value: float | None, text: str) -> str:
         return "–" if value is None else text.format(value)
@@ -131,13 +158,24 @@ def _sources(result: Report) -> str:
 
 def _calibration(calibration: dict[str, dict[str, dict[str, dict[str, float]]]]) -> str:
     return _table(
-        ("channel", "clips", "legs", "speakers", "sources", "hours", "between sd", "within sd"),
+        (
+            "channel",
+            "clips",
+            "legs of 6 s or more",
+            "speakers",
+            "sources",
+            "hours",
+            "sd between bona fide legs (upper 95 %)",
+            "between spoofed legs",
+            "within a leg, per hop",
+        ),
         (
             (
                 f"{channel} ({precision})",
                 *(str(values["exposure"][key]) for key in ("clips", "legs", "speakers", "sources")),
                 f"{values['exposure']['hours']:.2f}",
-                f"{values['leg']['between_sd']:.2f}",
+                f"{values['leg']['bonafide_between_sd']:.2f}",
+                f"{values['leg']['spoof_between_sd']:.2f}",
                 f"{values['leg']['within_sd']:.2f}",
             )
             for precision, channels in calibration.items()

@@ -31,6 +31,7 @@ from tools.data import (
     read_manifest,
     read_split,
 )
+from tools.legs import LegRow, judge_legs
 from tools.metrics import (
     Interval,
     auc,
@@ -114,6 +115,8 @@ class Report:
     sources: tuple[SourceRow, ...]
     accepted: dict[str, float]
     """Share of clips of which the gate let a window speak, by line and class."""
+    legs: tuple[LegRow, ...] = ()
+    """What the default rule said of pseudo-legs."""
 
 
 def first_windows(scored: Sequence[ScoredClip]) -> Scores:
@@ -243,6 +246,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     result = report(
         {line: scorer.clips(held, cache, line) for line in LINES}, trained_generators(clips, split)
     )
+    result = dataclasses.replace(result, legs=tuple(judge_legs(scorer, held, cache)))
     scorer.close()
     if options.json:
         options.json.write_text(

@@ -25,7 +25,8 @@ def card_text(findings: Findings, recipe: Mapping[str, Any]) -> str:
         "Guarnera, Allegra and Battiato (DFF '25). It has no bona fide class and must not be read "
         "as a detector. Trained by `tools.train_lava`, calibrated by `tools.calibrate_lava`.",
         "**A first honest pair of heads, trained within minutes on two cores: do not tune here.** "
-        "No choice was made by the validation sources; the last epoch is taken.",
+        "The last epoch is taken. How long to train was settled after a shorter run's figures on "
+        "these validation sources had been seen; nothing else was chosen by them.",
         "## Classes",
         f"Technology: {', '.join(labels.technology)}. Generator: {listed}. A generator is listed "
         f"if at least {recipe['labels']['generator_min_sources']} training sources hold at least "

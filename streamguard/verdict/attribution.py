@@ -26,15 +26,16 @@ class LabelTally:
         """The label with more than half of the weight; LOW_CONFIDENCE if windows conflict.
 
         Windows whose label was rejected abstain; if all were, the most frequent reason. The
-        p-value is the weighted mean of the windows' (windows of one leg depend on each other in no
-        known way; twice the mean is then still a p-value: Vovk and Wang, Biometrika 2020).
+        p-value is twice the weighted mean of the windows', at most 1: windows of one leg depend on
+        each other in no known way, and twice the mean is then still a p-value, the mean is not
+        (Vovk and Wang, Biometrika 2020).
         """
         if not self._weight:
             return self._rejected.most_common(1)[0][0] if self._rejected else None
         label, weight = self._weight.most_common(1)[0]
         if 2 * weight <= self._weight.total():
             return Rejection.LOW_CONFIDENCE
-        return Label(label, min(1.0, self._p_sum[label] / weight))
+        return Label(label, min(1.0, 2 * self._p_sum[label] / weight))
 
 
 class AttributionTally:

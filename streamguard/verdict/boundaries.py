@@ -1,8 +1,8 @@
 """Boundaries of the sequential test, found by seeded simulation of legs from their model.
 
-A leg is ``x_i = class mean + u + e_i``: ``u`` (sd ``between_sd``) is the leg's own, ``e_i`` is
-white with the variance ``within_sd² · correlation_hops``, which gives the mean of any number of
-hops exactly the variance that ``LegModel`` states. (Noise that is correlated from hop to hop and
+A leg is ``x_i = class mean + u + e_i``: ``u`` (with the ``between_sd`` of its class) is the leg's
+own, ``e_i`` is white with the variance ``within_sd² · correlation_hops``, which gives the mean of
+any number of hops exactly the variance that ``LegModel`` states. (Correlated noise that
 has the same variance in the long run wanders less within a leg, so it crosses less often.) Windows
 are means of six hops and are weighted by the hops that they add, as ``Evidence`` does; every hop
 is a look.
@@ -90,35 +90,62 @@ def _paths() -> _Paths:
     return _Paths(hops=ends, high=np.concatenate(high))
 
 
+def mean_for(model: LegModel, level: float, hops: float) -> float:
+    """The mean of so many hops at which the LLR is ``level``: the inverse of ``LegModel.llr``.
+
+    Minus infinity below the lowest LLR that there is.
+    """
+    square, slope, constant = model.parabola(hops)
+    inside = slope * slope - 4 * square * (constant - level)
+    if inside < 0:
+        return -math.inf
+    return model.middle + 2 * (level - constant) / (slope + math.sqrt(inside))
+
+
 def _needed(
-    model: LegModel, level: float, first_look: int, horizon: int
+    model: LegModel, level: float, first_look: int, horizon: int, *, spoofed: bool, falling: bool
 ) -> npt.NDArray[np.float32]:
-    """What ``u + class mean - middle`` must reach at each look for the LLR to reach ``level``."""
+    """What ``u`` must reach at each look for the LLR to reach ``level``, ``[paths, looks]``.
+
+    ``falling``: what ``-u`` must reach for the LLR to fall to it; the set of paths is symmetric.
+    """
     paths = _paths()
     looks = slice(first_look - 1, None)
-    weight = np.minimum(paths.hops[looks], np.float32(horizon))
-    variance = np.float32(model.between_sd**2) + np.float32(model.hop_variance) / weight
-    height = variance * np.float32(level / model.separation)
-    return height - np.float32(math.sqrt(model.hop_variance)) * paths.high[:, looks]
+    weights = np.minimum(paths.hops[looks], np.float32(horizon)).tolist()
+    class_mean = model.spoof_mean if spoofed else model.bonafide_mean
+    height = np.array([mean_for(model, level, hops) for hops in weights]) - class_mean
+    if falling:
+        height = -height
+    noise = np.float32(math.sqrt(model.hop_variance)) * paths.high[:, looks]
+    return height.astype(np.float32) - noise
 
 
-def _share(model: LegModel, needed: npt.NDArray[np.floating]) -> float:
+def _share(model: LegModel, needed: npt.NDArray[np.floating], *, spoofed: bool) -> float:
     """Probability that ``u`` reaches what each path needs, averaged over the paths."""
-    spread = max(model.between_sd, 1e-9) * math.sqrt(2)
+    spread = max(model.class_between_sd(spoofed=spoofed), 1e-9) * math.sqrt(2)
     return sum(math.erfc(z) for z in (needed / np.float64(spread)).tolist()) / 2 / _PATHS
 
 
 @lru_cache(maxsize=64)
-def level_for(model: LegModel, rate: float, first_look: int, horizon: int) -> float:
+def level_for(
+    model: LegModel, rate: float, first_look: int, horizon: int, *, falling: bool = False
+) -> float:
     """The lowest LLR level >= 0 that a share of at most ``rate`` of bona fide legs ever reaches.
 
-    ``first_look`` and ``horizon`` in hops. The model is symmetric, so minus this level is the
-    highest one that at most ``rate`` of spoofed legs ever fall to.
+    ``falling``: the lowest one >= 0 so that at most ``rate`` of spoofed legs ever fall to minus it.
+    ``first_look`` and ``horizon`` in hops.
     """
-    middle = model.separation / 2
 
     def share(level: float) -> float:
-        return _share(model, _needed(model, level, first_look, horizon).min(axis=1) + middle)
+        needed = _needed(
+            model,
+            -level if falling else level,
+            first_look,
+            horizon,
+            spoofed=falling,
+            falling=falling,
+        )
+        return _share(model, needed.min(axis=1), spoofed=falling)
 
     low, high = 0.0, 1.0
     if share(low) <= rate:
@@ -144,16 +171,27 @@ def find_boundaries(
     """Both boundaries; never a SPOOF below ``suspect_llr`` nor a BONAFIDE above ``clear_llr``."""
     return Boundaries(
         raise_llr=max(suspect_llr, level_for(model, false_alarm, first_look_hops, horizon_hops)),
-        accept_llr=min(clear_llr, -level_for(model, miss, first_look_hops, horizon_hops)),
+        accept_llr=min(
+            clear_llr, -level_for(model, miss, first_look_hops, horizon_hops, falling=True)
+        ),
     )
 
 
 def crossing_share(
-    model: LegModel, level: float, first_look: int, horizon: int, *, spoofed: bool
+    model: LegModel,
+    level: float,
+    first_look: int,
+    horizon: int,
+    *,
+    spoofed: bool,
+    falling: bool = False,
 ) -> list[tuple[int, float]]:
-    """(hops, share of legs whose LLR has reached ``level`` by then), rising, at some 30 lengths."""
-    offset = -model.separation / 2 if spoofed else model.separation / 2
-    needed = np.minimum.accumulate(_needed(model, level, first_look, horizon), axis=1) + offset
+    """(hops, share of legs whose LLR has reached ``level`` by then), rising, at some 30 lengths.
+
+    ``falling``: has fallen to it.
+    """
+    looks = _needed(model, level, first_look, horizon, spoofed=spoofed, falling=falling)
+    needed = np.minimum.accumulate(looks, axis=1)
     hops = _paths().hops[first_look - 1 :]
     columns = np.unique(np.geomspace(1, len(hops), 30).astype(int)) - 1
-    return [(int(hops[k]), _share(model, needed[:, k])) for k in columns.tolist()]
+    return [(int(hops[k]), _share(model, needed[:, k], spoofed=spoofed)) for k in columns.tolist()]

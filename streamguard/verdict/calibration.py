@@ -24,7 +24,8 @@ class LegModel:
 
     The mean of ``n`` hops' worth of windows of one leg is normal around the class mean with the
     variance ``between_sd**2 + within_sd**2 * correlation_hops / n``: what the leg's microphone,
-    room and speaker add does not average out.
+    room and speaker add does not average out. Legs of synthetic voices may differ more among each
+    other (by generator) than legs of human ones: each class may state its own ``between_sd``.
     """
 
     bonafide_mean: float
@@ -34,6 +35,15 @@ class LegModel:
     """Of one hop's worth of evidence."""
     correlation_hops: float = 1.0
     """How many successive hops carry the information of one independent hop; at least 1."""
+    bonafide_between_sd: float | None = None
+    """Of bona fide legs; None is ``between_sd``."""
+    spoof_between_sd: float | None = None
+    """Of spoofed legs; None is ``between_sd``."""
+
+    def class_between_sd(self, *, spoofed: bool) -> float:
+        """How much the legs of one class differ."""
+        own = self.spoof_between_sd if spoofed else self.bonafide_between_sd
+        return self.between_sd if own is None else own
 
     @property
     def separation(self) -> float:
@@ -48,22 +58,51 @@ class LegModel:
     @property
     def tells_apart(self) -> bool:
         """Whether evidence can be computed from it at all."""
-        numbers = (self.separation, self.between_sd, self.hop_variance)
+        spreads = [self.between_sd, *(self.class_between_sd(spoofed=s) for s in (False, True))]
         return (
-            all(map(math.isfinite, numbers))
+            all(map(math.isfinite, (self.separation, self.hop_variance, *spreads)))
             and self.separation > 0
-            and self.between_sd >= 0
-            and self.between_sd**2 + self.hop_variance > 0
+            and min(spreads) >= 0
+            and min(spreads) ** 2 + self.hop_variance > 0
         )
 
+    @property
+    def middle(self) -> float:
+        """Halfway between the class means."""
+        return (self.spoof_mean + self.bonafide_mean) / 2
+
     def variance(self, hops: float) -> float:
-        """Of the mean of so many hops of one leg, around its class mean."""
+        """Of the mean of so many hops of one leg, around its class mean, classes taken together."""
         return self.between_sd**2 + self.hop_variance / hops
 
     def llr(self, mean: float, hops: float) -> float:
-        """Evidence of a leg with this mean of so many hops: linear in it, bounded in ``hops``."""
-        middle = (self.spoof_mean + self.bonafide_mean) / 2
-        return self.separation * (mean - middle) / self.variance(hops)
+        """Evidence of a leg with this mean of so many hops: rises with it, bounded in ``hops``.
+
+        The log ratio of two normal densities. Where spoofed legs differ more than bona fide ones
+        it is a parabola, and left of its lowest point (a mean so low that only the wider class
+        could give it) the lowest value holds: more spoof-like windows are never milder evidence.
+        """
+        square, slope, constant = self.parabola(hops)
+        x = mean - self.middle
+        if square > 0:
+            x = max(x, -slope / (2 * square))
+        return square * x * x + slope * x + constant
+
+    def parabola(self, hops: float) -> tuple[float, float, float]:
+        """Coefficients of the LLR in ``mean - middle``: of its square (>= 0), of itself, and alone.
+
+        Spoofed legs count as at least as different as bona fide ones: otherwise the highest means
+        of all would speak against spoof.
+        """
+        noise = self.hop_variance / hops
+        bonafide = self.class_between_sd(spoofed=False) ** 2 + noise
+        spoof = max(bonafide, self.class_between_sd(spoofed=True) ** 2 + noise)
+        difference = 1 / bonafide - 1 / spoof
+        return (
+            difference / 2,
+            self.separation / 2 * (1 / bonafide + 1 / spoof),
+            math.log(bonafide / spoof) / 2 + self.separation**2 / 8 * difference,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,8 +101,19 @@ def _sequential(book: Rulebook, channel: Channel, name: str, prior: float) -> It
         f"{_percent(share_by(bonafide, horizon))} within {horizon_s:g} s, "
         f"{_percent(share_by(bonafide, LIFE_HOPS))} within an hour"
     )
+    accept = book.accept_llr[channel]
+    calm = [
+        share_by(
+            crossing_share(model, accept, first, horizon, spoofed=spoofed, falling=True), horizon
+        )
+        for spoofed in (False, True)
+    ]
+    yield (
+        f"{name}: BONAFIDE is said of {_percent(calm[0])} of bona fide and {_percent(calm[1])} of "
+        f"spoofed legs within {horizon_s:g} s; what is neither stays UNKNOWN or SUSPECT"
+    )
     yield _false_alarms(book, name, share_by(bonafide, hops_of(_CALL_S)))
-    best = model.llr(model.spoof_mean + _P99 * model.between_sd, horizon)
+    best = model.llr(model.spoof_mean + _P99 * model.class_between_sd(spoofed=True), horizon)
     if best < level:
         yield (
             f"{WARNING}{name}: the boundary is out of reach: evidence saturates, and even the "
@@ -168,7 +179,8 @@ def majority_share(book: Rulebook, model: LegModel, *, spoofed: bool) -> float:
     rng = np.random.default_rng(_SEED)
     noise = rng.standard_normal((_LEGS, hops_of(_CALL_S))) * math.sqrt(model.hop_variance)
     mean = model.spoof_mean if spoofed else model.bonafide_mean
-    legs = mean + model.between_sd * rng.standard_normal((_LEGS, 1)) + noise
+    spread = model.class_between_sd(spoofed=spoofed)
+    legs = mean + spread * rng.standard_normal((_LEGS, 1)) + noise
     total = np.cumsum(legs, axis=1)
     windows = total[:, WINDOW_HOPS - 1 :].copy()
     windows[:, 1:] -= total[:, :-WINDOW_HOPS]

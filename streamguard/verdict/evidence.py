@@ -23,7 +23,7 @@ class Evidence:
     """Mean of the accepted window LLRs weighted by the hops that each adds, per channel class.
 
     The LLR is the log ratio of the densities of that mean under the random-effect model of a leg
-    (same variance for both classes, so it rises with the mean). It is bounded in the number of
+    (``LegModel.llr``: it rises with the mean). It is bounded in the number of
     hops, because the leg's own microphone, room and speaker do not average out; beyond ``horizon``
     hops no more weight is added. When the channel changes within a segment, each channel's mean is
     judged by its own model with the hops of the whole segment and the results are averaged by

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 CONFORMAL_ALPHA = 0.05
 """A true label is called out of distribution this often."""
 
+NEVER = 1.0
+"""The floor of a level whose confidence was found to mean nothing: it always abstains."""
+
 
 @dataclass(frozen=True, slots=True)
 class LabelRules:
@@ -80,7 +83,8 @@ def _decide(
 ) -> Label | Rejection:
     best = max(members, key=lambda i: float(p[i]))
     confidence = float(p[best])
-    if confidence < floor:
+    # Rounding makes a confidence of exactly 1 out of logits far enough apart.
+    if confidence < floor or floor >= NEVER:
         return Rejection.LOW_CONFIDENCE
     p_value = table.p_value(1.0 - confidence)
     if p_value < CONFORMAL_ALPHA:

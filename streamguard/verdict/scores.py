@@ -102,5 +102,8 @@ class Verdict:
     rule: str = "sequential"
     changed: bool = False
     """Whether the change detector, not the level, speaks."""
+    clear: bool = False
+    """Whether enough has been heard since to say that nothing suspicious is left: the evidence is
+    at the clear level or below it, not merely new."""
     offset_s: float = 0.0
     """End of the newest window, seconds from the start of the leg."""

@@ -23,8 +23,8 @@ class SequentialSettings(Section):
 
     false_alarm: float = Field(default=0.01, gt=0, lt=0.5)
     """Share of bona fide talk segments that may ever be called SPOOF, however long they last."""
-    miss: float = Field(default=0.1, gt=0, lt=0.5)
-    """Share of spoofed talk segments that may ever be called BONAFIDE."""
+    miss: float = Field(default=0.25, gt=0, lt=0.5)
+    """Share of spoofed talk segments that may ever be called BONAFIDE; lower says it less often."""
     min_net_speech_s: float = Field(default=3.0, ge=1.0, le=60.0)
     """Seconds of accepted speech before anything but UNKNOWN is said, by either rule."""
     horizon_net_speech_s: float = Field(default=60.0, ge=3.0, le=3600.0)

@@ -62,7 +62,7 @@ class _Sums:
 
 
 class Track:
-    """Judges one talk segment; only accepted windows reach it.
+    """Judges one talk segment, or several that are too short; only accepted windows reach it.
 
     While the state is not SPOOF, the change detector looks for a shift towards spoof; its alarm
     starts the evidence again at the change point and makes the state SPOOF, unless the evidence
@@ -87,6 +87,10 @@ class Track:
         self._change_channel = Channel.WIDE
         self._spoof_since_s = -math.inf
         self._first_index = 0
+        self._newest_windows = 0
+        self._newest_s = 0.0
+        """Net speech of the newest segment."""
+        self._joined = False
 
     def add(self, window: Accepted) -> None:
         """Count a window and judge again."""
@@ -94,6 +98,8 @@ class Track:
         self._recent.append(window)
         self._sums.add(window)
         self._hops += window.hops
+        self._newest_windows += 1
+        self._newest_s += window.speech_s
         self.last_end_s = window.end_s
         if window.channel is not self._channel:
             # Another channel has another scale: deviations from the old baseline mean nothing.
@@ -107,6 +113,26 @@ class Track:
         if (before is State.SPOOF) != (self.state is State.SPOOF):
             self._spoof_since_s = window.end_s
             self._watch()
+
+    @property
+    def short(self) -> bool:
+        """Whether the newest segment has too little speech to be judged by itself."""
+        return self._newest_s < self._book.settings.sequential.min_net_speech_s
+
+    def go_on(self, segment: int) -> None:
+        """Add a further segment to short ones, as if it had one voice with them."""
+        self.segment = segment
+        self._newest_windows, self._newest_s, self._joined = 0, 0.0, True
+
+    def alone(self) -> Track | None:
+        """A track of the newest segment alone, once: when that is joined to others and has become
+        long enough to be judged without them."""
+        if not self._joined or self.short:
+            return None
+        track = Track(self._book, self.segment)
+        for window in list(self._recent)[-self._newest_windows :]:
+            track.add(window)
+        return track
 
     def attribute(self, index: int, attribution: Attribution) -> None:
         """Add labels to a window counted before, if it is one of this track's recent ones."""

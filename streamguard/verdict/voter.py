@@ -35,6 +35,10 @@ class Voter:
     it starts its own evidence, because evidence spliced over it would be of two voices. What was
     found suspicious before it still counts: on a mixed line for ``mixed_hold_s``, otherwise until
     the new segment has been judged. The leg's state is the worst that counts.
+
+    Segments too short to be judged are judged together where the line has one voice: a sender that
+    begins anew every other second would otherwise never be judged. One that grows long enough is
+    judged by itself again.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class Voter:
             evidence=worst.telling(),
             rule=self._book.settings.rule,
             changed=worst.changed,
+            clear=worst is self._track and worst.clear,
             offset_s=self._offset_s,
         )
 
@@ -114,9 +119,10 @@ class Voter:
     def _accept(self, score: WindowScore) -> None:
         assert score.llr is not None
         if self._is_new_segment(score):
-            if self._track.state in (State.SUSPECT, State.SPOOF):
-                self._held.append(self._track)
-            self._track = Track(self._book, score.segment)
+            if self._track.short and not self.role_mixed:
+                self._track.go_on(score.segment)
+            else:
+                self._follow(Track(self._book, score.segment))
         # Whatever the scorer says, a window can't add hops that lie before the last accepted one.
         hops = max(0, min(score.new_hops, score.index - self._last_index))
         speech_s = _speech_s(score.net_speech_s, hops)
@@ -137,6 +143,15 @@ class Voter:
                     attribution=score.attribution,
                 )
             )
+            alone = self._track.alone()
+            if alone is not None:
+                self._follow(alone)
+
+    def _follow(self, track: Track) -> None:
+        """Judge by ``track`` from now on; what was suspicious before still counts for a while."""
+        if self._track.state in (State.SUSPECT, State.SPOOF):
+            self._held.append(self._track)
+        self._track = track
 
     def _is_new_segment(self, score: WindowScore) -> bool:
         if score.segment != self._track.segment:

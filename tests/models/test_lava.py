@@ -25,8 +25,9 @@ from models.lava.network import (
     full_window,
     graphs,
 )
-from tools.bundle_writer import BundleDraft, write_bundle
+from tools.bundle_writer import BundleDraft, read_document, write_bundle
 from tools.check_parity import TOLERANCE, bundle_system, compare, noise_windows, torch_system
+from tools.training import load_recipe, recipe_sha256
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(60)]
 torch.set_num_threads(1)
@@ -237,6 +238,12 @@ def test_the_committed_hops_add_up_to_the_whole_window_of_their_own_weights(
         unpadded = whole_latent(signal, 0)
     assert float(np.abs(total - whole).max() / frames) < TOLERANCE
     assert float((padded[:, :, 4:-3] - unpadded[:, :, 7:]).abs().max()) < TOLERANCE
+
+
+@needs_bundle
+def test_the_committed_bundle_was_made_with_the_recipe_beside_it() -> None:
+    recipe = load_recipe(COMMITTED.parent / "recipe.yaml")
+    assert read_document(COMMITTED)["made_with"]["recipe_sha256"] == recipe_sha256(recipe)
 
 
 def _network_of_graph(

@@ -113,3 +113,23 @@ def test_clips_of_one_voice_are_joined_and_others_stay_alone() -> None:
         ("5", 16000),
         ("6", 16000),
     ]
+
+
+def test_each_class_has_its_own_spread_and_that_of_few_human_sources_its_upper_bound() -> None:
+    """Human legs differ by 0.5, spoofed ones by 1.5; 16 sources each."""
+    rng = np.random.default_rng(8)
+    legs = [
+        Leg(
+            rng.normal(rng.normal(1.0, 1.5) if spoof else rng.normal(-1.0, 0.5), 1.0, 24),
+            spoof,
+            f"{spoof}{number % 16}",
+        )
+        for spoof in (False, True)
+        for number in range(800)
+    ]
+    model = fit_leg_model(legs)
+    assert model.spoof_between_sd == pytest.approx(1.5, rel=0.08)
+    # chi-squared, 15 degrees of freedom: sqrt(15 / 7.26) = 1.44
+    assert model.bonafide_between_sd == pytest.approx(0.5 * 1.437, rel=0.08)
+    pooled = math.sqrt((0.5**2 + 1.5**2) / 2)
+    assert model.between_sd == pytest.approx(pooled, rel=0.08)

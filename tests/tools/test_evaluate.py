@@ -107,7 +107,12 @@ def test_a_card_names_every_source_and_the_paired_numbers(tmp_path: Path) -> Non
                         "sources": 4,
                         "hours": 0.5,
                     },
-                    "leg": {"between_sd": 1.0, "within_sd": 2.0},
+                    "leg": {
+                        "between_sd": 1.0,
+                        "bonafide_between_sd": 0.7,
+                        "spoof_between_sd": 1.6,
+                        "within_sd": 2.0,
+                    },
                 }
             }
         },

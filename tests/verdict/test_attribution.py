@@ -30,11 +30,16 @@ def test_nothing_said_is_not_run() -> None:
     assert tally((None, 6), (Attribution(), 1)) == Attribution()
 
 
-def test_the_label_with_most_hops_wins_with_its_mean_p_value() -> None:
-    said = tally((tts(0.8), 6), (tts(0.1), 1), (CODEC, 1))
+def test_the_label_with_most_hops_wins_with_twice_its_mean_p_value() -> None:
+    """The mean of dependent p-values is none; twice the mean is."""
+    said = tally((tts(0.4), 6), (tts(0.1), 1), (CODEC, 1))
     assert isinstance(said.technology, Label)
     assert said.technology.label == "tts"
-    assert said.technology.p_value == pytest.approx(4.9 / 7)
+    assert said.technology.p_value == pytest.approx(2 * 2.5 / 7)
+
+
+def test_a_p_value_is_never_above_one() -> None:
+    assert tally((tts(0.8), 6)).technology == Label("tts", 1.0)
 
 
 def test_windows_in_conflict_name_nobody() -> None:
@@ -42,14 +47,14 @@ def test_windows_in_conflict_name_nobody() -> None:
 
 
 def test_rejected_windows_abstain_unless_all_are() -> None:
-    assert tally((REJECTED, 6), (tts(0.25), 1)).technology == Label("tts", 0.25)
+    assert tally((REJECTED, 6), (tts(0.25), 1)).technology == Label("tts", 0.5)
     odd = Attribution(Rejection.OUT_OF_DISTRIBUTION)
     assert tally((REJECTED, 2), (odd, 3)).technology is Rejection.OUT_OF_DISTRIBUTION
 
 
 def test_a_generator_counts_only_beside_the_agreed_technology() -> None:
-    said = tally((CODEC, 2), (tts(0.5, Label("vits", 0.75)), 3))
-    assert said.generator == Label("vits", 0.75)
+    said = tally((CODEC, 2), (tts(0.5, Label("vits", 0.25)), 3))
+    assert said.generator == Label("vits", 0.5)
     assert tally((CODEC, 2), (tts(0.5), 3)).generator is None
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from streamguard.verdict.boundaries import (
     crossing_share,
     find_boundaries,
     level_for,
+    mean_for,
     running_mean,
 )
 from streamguard.verdict.calibration import LegModel
@@ -133,3 +136,75 @@ def test_models_without_one_of_the_variances_still_have_boundaries(
 ) -> None:
     model = LegModel(-1.0, 1.0, between_sd, within_sd)
     assert math.isfinite(level_for(model, 0.01, FIRST, HORIZON))
+
+
+UNEQUAL = LegModel(
+    bonafide_mean=-0.6,
+    spoof_mean=0.9,
+    between_sd=1.2,
+    within_sd=1.5,
+    bonafide_between_sd=0.6,
+    spoof_between_sd=1.6,
+)
+"""As real detectors give it: synthetic voices differ among each other more than human ones."""
+WIDE_HUMAN = replace(UNEQUAL, bonafide_between_sd=1.6, spoof_between_sd=0.6)
+
+
+@pytest.mark.parametrize("model", [UNEQUAL, WIDE_HUMAN, TYPICAL])
+@pytest.mark.parametrize("hops", [6, 60, 6000])
+def test_the_mean_for_a_level_is_the_inverse_of_the_llr(model: LegModel, hops: int) -> None:
+    for level in (-1.0, 0.0, 0.5, 1.5):
+        mean = mean_for(model, level, hops)
+        if math.isfinite(mean):
+            assert model.llr(mean, hops) == pytest.approx(level, abs=1e-6)
+        else:
+            assert model.llr(-1e3, hops) > level
+
+
+@pytest.mark.parametrize("model", [UNEQUAL, WIDE_HUMAN])
+def test_a_higher_mean_is_never_milder_evidence_whatever_the_spreads(model: LegModel) -> None:
+    llrs = [model.llr(float(mean), 60) for mean in np.linspace(-20, 20, 400)]
+    assert all(one <= other + 1e-12 for one, other in pairwise(llrs))
+
+
+def test_between_the_class_means_the_llr_is_the_log_ratio_of_the_densities() -> None:
+    def density(mean: float, centre: float, between: float) -> float:
+        variance = between**2 + 1.5**2 / 40
+        return math.exp(-((mean - centre) ** 2) / 2 / variance) / math.sqrt(variance)
+
+    expected = math.log(density(0.3, 0.9, 1.6) / density(0.3, -0.6, 0.6))
+    assert UNEQUAL.llr(0.3, 40) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("model", [UNEQUAL, WIDE_HUMAN])
+def test_asked_rates_hold_for_classes_of_different_spread(model: LegModel) -> None:
+    """Counted on legs drawn here, independently of the simulation that found the boundaries."""
+    found = find_boundaries(
+        model,
+        false_alarm=0.02,
+        miss=0.1,
+        first_look_hops=6,
+        horizon_hops=120,
+        suspect_llr=0.0,
+        clear_llr=0.0,
+    )
+    rng = np.random.default_rng(91)
+    shares = {}
+    for spoofed in (False, True):
+        count, hops = 20_000, 360
+        noise = rng.standard_normal((count, hops)).astype(np.float32) * model.within_sd
+        effect = model.class_between_sd(spoofed=spoofed) * rng.standard_normal((count, 1))
+        centre = model.spoof_mean if spoofed else model.bonafide_mean
+        means = running_mean((noise + effect + centre).astype(np.float32))[:, 5:]
+        raised = np.zeros(count, np.bool_)
+        accepted = np.zeros(count, np.bool_)
+        for look in range(means.shape[1]):
+            hops_heard = min(look + 6, 120)
+            raised |= means[:, look] >= mean_for(model, found.raise_llr, hops_heard)
+            accepted |= means[:, look] <= mean_for(model, found.accept_llr, hops_heard)
+        shares[spoofed] = (raised.mean(), accepted.mean())
+    assert shares[False][0] <= 0.0215
+    assert shares[True][1] <= 0.105
+    if model is UNEQUAL:
+        assert shares[False][0] > 0.012
+        assert shares[True][0] > 5 * shares[False][0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -26,9 +28,10 @@ def said(
     technology: list[float],
     generator: list[float],
     tables: tuple[ConformalTable | None, ConformalTable | None] = (WIDE, WIDE),
+    rules: LabelRules = RULES,
 ) -> Attribution:
     calibration = ChannelCalibration(technology=tables[0], generator=tables[1])
-    return label_window(np.array(technology), np.array(generator), RULES, calibration)
+    return label_window(np.array(technology), np.array(generator), rules, calibration)
 
 
 def test_a_clear_window_gets_both_labels_with_p_values() -> None:
@@ -72,6 +75,17 @@ def test_a_technology_without_generators_is_said_alone() -> None:
 def test_without_calibration_nothing_is_said(calibration: ChannelCalibration | None) -> None:
     attribution = label_window(np.array([9, 0, 0]), np.array([9, 0, 0]), RULES, calibration)
     assert attribution == Attribution(Rejection.UNCALIBRATED, None)
+
+
+def test_a_floor_of_one_is_never_reached_even_by_certainty() -> None:
+    """The probability of the first class is exactly 1 here."""
+    never = dataclasses.replace(RULES, generator_floor=1.0)
+    attribution = said([0, 0, 0], [0, 1e4, 0], rules=dataclasses.replace(RULES, technology_floor=0))
+    assert attribution.generator == Label("beta", 1.0)
+    attribution = said([1e4, 0, 0], [0, 1e4, 0], rules=never)
+    assert attribution == Attribution(Label("tts", 1.0), Rejection.LOW_CONFIDENCE)
+    never = dataclasses.replace(RULES, technology_floor=1.0)
+    assert said([1e4, 0, 0], [0, 1e4, 0], rules=never) == Attribution(Rejection.LOW_CONFIDENCE)
 
 
 def test_large_logits_do_not_overflow() -> None:

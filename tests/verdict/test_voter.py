@@ -227,6 +227,93 @@ def test_a_new_segment_does_not_clear_an_alert_before_it_is_judged() -> None:
     assert play(judge, windows([-3.0] * 20, segment=1, first=26))[-1].state is State.BONAFIDE
 
 
+def scraps(llr: float, count: int, *, hops: int = 5, first: int = 0) -> list[WindowScore]:
+    """The partial windows of segments of ``hops`` hops each, with half a second between them."""
+    return [
+        window(
+            first + (hops + 1) * (number + 1) - 2,
+            llr,
+            new_hops=hops,
+            net_speech_s=hops / 2,
+            segment=number,
+        )
+        for number in range(count)
+    ]
+
+
+def test_a_sender_that_always_begins_anew_is_judged_all_the_same() -> None:
+    """2.5 s of speech, another SSRC, and again: each by itself is too short to be judged."""
+    seen = play(voter(LEVEL_ONLY, model=SHARP), scraps(9.0, 400))
+    assert seen[0].state is State.UNKNOWN
+    assert [verdict.state for verdict in seen[1:]] == [State.SPOOF] * 399
+    # Two are enough to be judged, more are evidence: a few of them say what two cannot.
+    faint = play(voter(LEVEL_ONLY), scraps(2.5, 400))
+    assert faint[1].state is State.SUSPECT
+    assert faint[-1].state is State.SPOOF
+    human = play(voter(LEVEL_ONLY), scraps(-1.5, 400))
+    assert human[-1].state is State.BONAFIDE
+
+
+def test_on_a_mixed_line_short_segments_are_not_joined() -> None:
+    """They are of whoever speaks."""
+    assert set(states(play(voter(LEVEL_ONLY, mixed=True), scraps(9.0, 400)))) == {State.UNKNOWN}
+
+
+@pytest.mark.parametrize(("before", "after"), [(-3.0, 3.0), (3.0, -3.0)])
+def test_a_segment_long_enough_to_be_judged_is_judged_without_the_short_ones_before(
+    before: float, after: float
+) -> None:
+    label = Attribution(Label("tts", 0.5))
+    judge = voter(LEVEL_ONLY)
+    play(judge, scraps(before, 40))
+    first, *others = windows([after] * 40, segment=40, first=300)
+    almost = dataclasses.replace(first, net_speech_s=2.75)
+    judge.update(almost)  # still one of the scraps
+    judge.attribute(almost.index, label)  # comes late, and is not lost with them
+    verdict = play(judge, others)[-1]
+    alone = voter(LEVEL_ONLY)
+    alone.update(dataclasses.replace(almost, attribution=label))
+    by_itself = play(alone, others)[-1]
+    assert (verdict.state, verdict.llr) == (by_itself.state, by_itself.llr)
+    assert (verdict.attribution, verdict.evidence) == (by_itself.attribution, by_itself.evidence)
+
+
+def test_short_segments_after_one_that_was_judged_do_not_dilute_it_nor_are_they_diluted() -> None:
+    judge = voter(LEVEL_ONLY)
+    assert play(judge, windows([-3.0] * 120))[-1].state is State.BONAFIDE
+    later = play(
+        judge, [dataclasses.replace(s, segment=s.segment + 1) for s in (scraps(3.0, 60, first=130))]
+    )
+    assert later[-1].llr == play(voter(LEVEL_ONLY), scraps(3.0, 60))[-1].llr
+    assert later[-1].state is State.SPOOF
+
+
+def test_what_is_found_in_short_segments_counts_until_a_long_one_has_cleared_it() -> None:
+    judge = voter(LEVEL_ONLY, model=SHARP)
+    assert play(judge, scraps(9.0, 4))[-1].state is State.SPOOF
+    seen = play(judge, windows([-3.0] * 30, segment=4, first=40))
+    assert seen[-1].state is State.BONAFIDE
+
+
+def test_only_evidence_clears_and_a_voice_that_begins_anew_is_none() -> None:
+    judge = voter(AT_ONCE, model=SHARP)
+    assert not judge.verdict.clear  # its LLR is 0, but nothing has been heard
+    assert not any(verdict.clear for verdict in play(judge, windows([3.0] * 20)))
+    assert not judge.update(window(25, -3.0, segment=1)).clear
+    assert play(judge, windows([-3.0] * 20, segment=1, first=26))[-1].clear
+
+
+def test_a_leg_that_falls_from_spoof_to_the_clear_level_is_clear_before_it_is_bona_fide() -> None:
+    judge = voter(AT_ONCE)
+    play(judge, windows([5.0] * 12))
+    falling = play(judge, windows([-5.0] * 40, first=12))
+    left = next(verdict for verdict in falling if verdict.state is not State.SPOOF)
+    assert left.state is State.UNKNOWN
+    assert left.clear
+    assert left.llr <= 0.0
+    assert all(v.clear == (v.state in (State.UNKNOWN, State.BONAFIDE)) for v in falling)
+
+
 def test_rejected_windows_of_a_new_segment_change_nothing() -> None:
     judge = voter(LEVEL_ONLY)
     play(judge, windows([-3.0] * 60))
@@ -259,7 +346,7 @@ def test_a_pause_on_a_line_of_one_voice_is_only_a_pause() -> None:
 
 
 def test_labels_are_those_of_the_suspicious_windows_early_or_late() -> None:
-    label = Attribution(Label("tts", 0.5), Label("vits", 0.25))
+    label = Attribution(Label("tts", 1.0), Label("vits", 1.0))  # twice which is no more
     scores = windows([3.0] * 30)
     judge = voter(LEVEL_ONLY)
     assert play(judge, scores)[-1].attribution == Attribution()
@@ -273,7 +360,7 @@ def test_labels_are_those_of_the_suspicious_windows_early_or_late() -> None:
 
 
 def test_after_a_change_only_labels_since_the_change_count() -> None:
-    old, new = Attribution(Label("vc", 0.5)), Attribution(Label("tts", 0.5))
+    old, new = Attribution(Label("vc", 1.0)), Attribution(Label("tts", 1.0))
     scores = [
         dataclasses.replace(score, attribution=old if score.end_s <= 30 else new)
         for score in windows(np.r_[np.full(60, -1.5), np.full(60, 3.0)].astype(np.float32))
