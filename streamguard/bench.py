@@ -277,6 +277,13 @@ def _report(
         "sample_rate_hz": SAMPLE_RATE_HZ,
         "cascade_share": CASCADE_SHARE,
         "start_up_s": _start_up_s(),
+        "capacity": {
+            "engine_legs": None,
+            "rtp_legs": None,
+            "budget_ms": 1000 * HOP_SECONDS,
+            "cores": os.cpu_count(),
+            "why_not_measured": "not measured yet",
+        },
         "targets": targets,
         "ratios": ratios,
     }
@@ -357,6 +364,7 @@ def _print(console: Console, report: Mapping[str, Any]) -> None:
         )
     if "stages" not in reference:
         console.print(f"reference not measured: {reference['why_not_measured']}")
+    console.print(f"capacity in legs: {report['capacity']['why_not_measured']}")
     start = report["start_up_s"]
     console.print(
         f"import streamguard: {1000 * start['import']:.0f} ms; "

@@ -24,15 +24,25 @@ def _model(network: Network) -> ModelFacts:
     return ModelFacts(manifest.name, manifest.version, network.bundle.sha256)
 
 
-def rule_of(settings: VerdictSettings) -> DecisionRule:
-    """The rule's name and the numbers it decides by."""
-    part = settings.sequential if settings.rule == "sequential" else settings.majority
+def rule_of(book: Rulebook) -> DecisionRule:
+    """The rule's name, what was asked of it, and the levels that follow, per calibrated channel."""
+    settings = book.settings
+    sequential = settings.rule == "sequential"
+    part = settings.sequential if sequential else settings.majority
     numbers: dict[str, float] = {
         key: float(value)
         for key, value in part.model_dump().items()
         if isinstance(value, int | float)
     }
-    return DecisionRule(settings.rule, numbers | {"clear_llr": settings.clear_llr})
+    numbers["min_net_speech_s"] = settings.sequential.min_net_speech_s
+    numbers["clear_llr"] = settings.clear_llr
+    levels = {"change_llr": book.thresholds}
+    if sequential:
+        numbers["suspect_llr"] = settings.suspect_llr
+        levels |= {"raise_llr": book.raise_llr, "accept_llr": book.accept_llr}
+    for name, by_channel in levels.items():
+        numbers |= {f"{name}_{channel.value}": level for channel, level in by_channel.items()}
+    return DecisionRule(settings.rule, numbers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +65,13 @@ class Judging:
         precision = models.detector.precision
         calibrations = models.detector.bundle.calibrations.get(precision, {})
         # Boundaries are simulated once and remembered: here, not when the first call comes.
-        Rulebook.make(config.verdict, calibrations)
+        book = Rulebook.make(config.verdict, calibrations)
         return cls(
             detector=_model(models.detector),
             attribution=_model(models.attribution) if models.attribution else None,
             engine=EngineFacts(info.target, info.provider, precision),
             requested=EngineFacts(info.target, info.requested_provider, info.requested_precision),
-            rule=rule_of(config.verdict),
+            rule=rule_of(book),
             calibrations=calibrations,
             settings=config.verdict,
             prior=config.prior,

@@ -1,4 +1,4 @@
-"""The alert payload of CONTRACTS.md: envelope, every field, stable bytes, careful words."""
+"""The alert payload, which users rely on: envelope, every field, stable bytes, careful words."""
 
 from __future__ import annotations
 

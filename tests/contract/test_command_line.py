@@ -1,4 +1,4 @@
-"""CONTRACTS, "Command line" and "Machine-readable output": verbs, exit codes, analyze --json."""
+"""The command line, which users rely on: verbs, exit codes, analyze --json."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def test_a_broken_bundle_is_refused_by_name(
 
 
 def check_object(found: dict[str, Any], file: str) -> None:
-    """One object of ``analyze --json`` has the keys and types that CONTRACTS names."""
+    """One object of ``analyze --json`` has the keys and types that users rely on."""
     assert found.keys() >= KEYS
     assert found["file"] == file
     for key in ("duration_s", "net_speech_s"):

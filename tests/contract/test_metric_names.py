@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from streamguard.telemetry.metrics import Metrics
 
-# name: (type, labels), as CONTRACTS lists them.
+# name: (type, labels), which users rely on.
 CONTRACT = {
     "streamguard_windows_total": ("counter", ("source", "outcome")),
     "streamguard_windows_dropped_total": ("counter", ("source", "reason")),

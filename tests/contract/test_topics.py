@@ -1,4 +1,4 @@
-"""The topics of CONTRACTS.md, and that no name gets out of its level."""
+"""The topics, which users rely on, and that no name gets out of its level."""
 
 from __future__ import annotations
 
