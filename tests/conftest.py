@@ -1,13 +1,16 @@
-"""What the tests of the command line share: a voice, and models that are quick and never learn."""
+"""What all tests share: the CI's terms, a voice, and models that are quick and never learn."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 import yaml
 from hypothesis import HealthCheck, settings
+
+IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
 
 # No deadline and no complaint about time: they measure how busy the machine is. The same examples
 # in every run of the CI: what fails there must fail for whoever looks into it.
@@ -15,9 +18,23 @@ settings.register_profile(
     "streamguard",
     deadline=None,
     suppress_health_check=(HealthCheck.too_slow,),
-    derandomize="CI" in os.environ,
+    derandomize=IN_CI,
 )
 settings.load_profile("streamguard")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """In CI a missing peer is a failure: a test that is skipped for ever would look like a pass."""
+    report = yield
+    is_xfail = hasattr(report, "wasxfail")
+    if IN_CI and report.skipped and not is_xfail and item.get_closest_marker("peer"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"In CI the peer of this test must be there. {reason}"
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -13,9 +13,22 @@ case $level in
     full) extras=demo,fast,plot,mic,train,dev ;;
     *) echo "setup_env.sh: level must be runtime or full, not '$level'" >&2; exit 2 ;;
 esac
+
+if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+    # Half made (venv leaves bin/python behind when it fails), or its Python is gone.
+    if [ -e "$venv/pyvenv.cfg" ]; then
+        echo "== $venv has no working pip: making it anew =="
+        rm -rf "$venv"
+    fi
+    # Debian keeps ensurepip, without which venv fails, in a package of its own.
+    "$python" -c 'import ensurepip' 2>/dev/null || bash "$(dirname "$0")/apt_install.sh" \
+        "$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')" || exit 1
+    "$python" -m venv "$venv" || {
+        echo "No virtual environment could be made in $venv: see above." >&2
+        exit 1
+    }
+fi
+
+pip() { "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt "$@"; }
 echo "== installing streamguard[$extras] into $venv (about a minute; with torch two) =="
-[ -x "$venv/bin/python" ] || "$python" -m venv "$venv" || {
-    echo "No virtual environment could be made. On Debian: apt-get install python3-venv" >&2
-    exit 1
-}
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$extras]"
+pip -e ".[$extras]"

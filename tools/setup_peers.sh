@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Install the programs that the demo or the tests talk to, where they are missing and we may.
 #   setup_peers.sh demo|test
-# What cannot be installed is named; the demo says what it lacks and tests that need it are skipped.
+# What cannot be installed is named; the demo says what it lacks, and tests that need it are skipped
+# (in CI they fail).
 set -euo pipefail
 case ${1:-} in
     demo) wanted="espeak-ng:espeak-ng flite:flite aplay:alsa-utils" ;;
     test) wanted="mosquitto:mosquitto mosquitto_sub:mosquitto-clients ffmpeg:ffmpeg
         gst-launch-1.0:gstreamer1.0-tools espeak-ng:espeak-ng flite:flite aplay:alsa-utils
-        pulseaudio:pulseaudio pactl:pulseaudio-utils openssl:openssl" ;;
+        pulseaudio:pulseaudio pactl:pulseaudio-utils openssl:openssl tshark:tshark" ;;
     *) echo "usage: setup_peers.sh demo|test" >&2; exit 2 ;;
 esac
 missing=()
@@ -20,22 +21,4 @@ if [ "$1" = test ]; then
         dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
     done
 fi
-[ ${#missing[@]} -eq 0 ] && exit 0
-if ! command -v apt-get >/dev/null 2>&1; then
-    echo "These programs are missing and this is not a Debian system: ${missing[*]}" >&2
-    exit 0
-fi
-sudo=""
-if [ "$(id -u)" -ne 0 ]; then
-    if command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then
-        sudo="sudo -n"
-    else
-        echo "Missing: ${missing[*]}. Please run: sudo apt-get install ${missing[*]}" >&2
-        exit 0
-    fi
-fi
-echo "== installing with apt-get: ${missing[*]} ==" >&2
-export DEBIAN_FRONTEND=noninteractive
-$sudo apt-get update -qq >&2 || true
-$sudo apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null || \
-    echo "apt-get could not install: ${missing[*]}" >&2
+[ ${#missing[@]} -eq 0 ] || bash "$(dirname "$0")/apt_install.sh" "${missing[@]}" || true
