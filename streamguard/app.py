@@ -30,7 +30,7 @@ from streamguard.monitor import Monitor
 from streamguard.observe import Observation
 from streamguard.parts import Parts, Wanted
 from streamguard.scoring import make_scorer, pair_names
-from streamguard.settings import Secret, Section
+from streamguard.settings import secrets_in
 from streamguard.sources.make import make_source
 from streamguard.sources.settings import FileSettings
 from streamguard.status import StatusBoard
@@ -146,7 +146,7 @@ class Daemon:
 
     def _configure_log(self, config: Config) -> None:
         configure_logging(config.log, self._redactor)
-        for secret in _secrets_in(config):
+        for secret in secrets_in(config):
             with suppress(ValueError):  # whoever needs it will say that it can't be read
                 self._redactor.register(secret.read())
 
@@ -362,16 +362,3 @@ def _token(config: Config) -> str | None:
         return config.http.token.read()
     except ValueError as err:
         raise HttpError(str(config.http.listen), f"token: {err}") from err
-
-
-def _secrets_in(section: Section) -> list[Secret]:
-    found: list[Secret] = []
-    for name in type(section).model_fields:
-        value = getattr(section, name)
-        items = value if isinstance(value, tuple) else (value,)
-        for item in items:
-            if isinstance(item, Secret):
-                found.append(item)
-            elif isinstance(item, Section):
-                found += _secrets_in(item)
-    return found

@@ -10,7 +10,7 @@ from typing import Protocol
 SAMPLE_RATE_HZ = 16_000
 """The rate at which everything after the front end works."""
 HOP_SAMPLES = 8_000
-"""0.5 s: the unit of work (ARCHITECTURE, decision 1)."""
+"""0.5 s: the unit of work."""
 WINDOW_HOPS = 6
 """A window is the last six hops: 3 s."""
 HOP_SECONDS = HOP_SAMPLES / SAMPLE_RATE_HZ
@@ -66,7 +66,7 @@ class VirtualClock:
 
 @dataclass(frozen=True, slots=True)
 class LegClock:
-    """The hour of each sample of one leg, fixed when the leg starts."""
+    """The hour of each sample of one leg."""
 
     start_utc: float
     """POSIX seconds of sample 0."""

@@ -88,10 +88,11 @@ class LegStarted:
     """As in SDP: ``PCMU``, ``PCMA``, ``L16``, or ``file``, ``mic``."""
     rate_hz: int
     received_at: float
+    """When the source learnt of it: a live leg's first samples were spoken before they came."""
     index: int = 0
     """Position of the leg in its call, from 0."""
     started_utc: float | None = None
-    """POSIX seconds of sample 0, if the source knows it (a replay does); else the clock decides."""
+    """POSIX seconds of sample 0, if the source knows it (a replay does); else arrivals decide."""
 
 
 @dataclass(frozen=True, slots=True)

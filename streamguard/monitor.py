@@ -93,6 +93,8 @@ class Leg:
     ended: EndReason | None = None
     """Set when its end has been told; while it is ending, see ``ending``."""
     ending: asyncio.Task[None] | None = None
+    began_at: float = 0.0
+    """Monotonic time of sample 0, no later than the fastest arrival so far allows."""
     lost_samples: int = 0
     """As reported to the observer so far, in the rate of the source."""
 
@@ -182,8 +184,10 @@ class Monitor:
             case Audio():
                 self._observer.audio(leg.started.source, self._clock.utc())
                 blocks = leg.intake.audio(event)
+                self._arrived(leg, event.received_at)
             case Gap():
                 blocks = leg.intake.gap(event)
+                self._arrived(leg, event.received_at)
             case Tone():
                 blocks = leg.intake.tone(event)
             case Quality():
@@ -201,6 +205,20 @@ class Monitor:
             case SegmentStarted():
                 blocks = leg.intake.segment(event.first_sample)
         await self._submit(leg, blocks)
+
+    def _arrived(self, leg: Leg, received_at: float) -> None:
+        """Nothing is heard before it is spoken: what has come so fast began so much earlier.
+
+        A source tells of a leg when its first packet is there, which ended before it came; later
+        ones may have been faster. The hour of the wall is asked once: it may be set in mid-call.
+        """
+        if leg.started.started_utc is not None:
+            return
+        began_at = received_at - leg.intake.position_s
+        if began_at < leg.began_at:
+            start_utc = leg.context.clock.start_utc - (leg.began_at - began_at)
+            leg.context = dataclasses.replace(leg.context, clock=LegClock(start_utc))
+            leg.began_at = began_at
 
     async def _submit(self, leg: Leg, blocks: Iterable[RawBlock]) -> None:
         for block in blocks:
@@ -225,6 +243,7 @@ class Monitor:
             voter=voter,
             verdict=voter.verdict,
             live=live,
+            began_at=event.received_at,
         )
 
     def _end(self, names: Iterable[str], reason: EndReason) -> list[asyncio.Task[None]]:

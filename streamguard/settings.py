@@ -50,7 +50,21 @@ class Secret(Section):
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
         except OSError as err:
-            raise ValueError(f"cannot read the secret file {path}: {err.strerror}") from err
+            raise ValueError(f"cannot read the secret file {path} ({err.strerror})") from err
         if not lines or not lines[0]:
             raise ValueError(f"the secret file {path} is empty")
         return lines[0]
+
+
+def secrets_in(section: Section) -> list[Secret]:
+    """Every secret that this section or one inside it names."""
+    found: list[Secret] = []
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        items = value if isinstance(value, tuple) else (value,)
+        for item in items:
+            if isinstance(item, Secret):
+                found.append(item)
+            elif isinstance(item, Section):
+                found += secrets_in(item)
+    return found

@@ -276,6 +276,45 @@ async def test_silence_that_the_sender_announced_is_not_lost_audio(house: House)
     assert house.record.lost_s == 0.0
 
 
+async def test_no_sample_is_said_to_be_spoken_after_it_came(house: House) -> None:
+    """Sample 0 is spoken at 0; a packet of 20 ms is there after its 20 ms and the network's."""
+    delays_s = [0.08, *(0.005 + np.random.default_rng(1).exponential(0.02, 50))]
+    arrivals = [0.02 * (k + 1) + delay_s for k, delay_s in enumerate(delays_s)]
+    started = LegStarted("trunk", "call", "leg", LegRole.CALLER, "PCMU", 8000, arrivals[0])
+    await house.monitor.emit(started)
+    for k, came_at in enumerate(arrivals):
+        await house.monitor.emit(Audio("leg", 160 * k, np.ones(160, np.int16), came_at))
+        (leg,) = house.monitor.legs()
+        last_utc = leg.context.clock.utc_of(320 * (k + 1))
+        assert last_utc <= 1_000_000.0 + came_at + 1e-6
+    # Nobody can know by how much even the fastest packet was late.
+    assert leg.context.clock.start_utc == pytest.approx(1_000_000.0 + min(delays_s))
+
+
+async def test_a_leg_that_begins_late_in_its_first_packet_begins_before_it(house: House) -> None:
+    await house.monitor.emit(CallStarted("trunk", "call", 5.0))
+    started = LegStarted("trunk", "call", "leg", LegRole.CALLER, "PCMU", 8000, 5.0)
+    await house.monitor.emit(started)
+    await house.monitor.emit(Audio("leg", 0, np.ones(160, np.int16), 5.0))
+    await house.monitor.emit(Gap("leg", 160, 160, GapReason.DTX, 5.05))
+    await house.monitor.emit(Audio("leg", 320, np.ones(160, np.int16), 5.05))
+    (leg,) = house.monitor.legs()
+    assert leg.context.clock.start_utc == pytest.approx(1_000_004.98)
+    house.monitor.judge_anew(make_voter, make_context)
+    assert leg.context.clock.start_utc == pytest.approx(1_000_004.98)
+
+
+async def test_a_source_that_knows_the_hour_of_its_recording_keeps_it(house: House) -> None:
+    started = LegStarted(
+        "f", "call", "leg", LegRole.UNKNOWN, "file", 8000, 0.0, started_utc=900_000.0
+    )
+    await house.monitor.emit(started, live=False)
+    # Read faster than it was spoken.
+    await house.monitor.emit(Audio("leg", 0, np.ones(4000, np.int16), 0.0), live=False)
+    (leg,) = house.monitor.legs()
+    assert leg.context.clock.start_utc == 900_000.0
+
+
 async def test_windows_that_speak_for_spoof_reach_the_sink_with_the_reception(house: House) -> None:
     await house.start_leg()
     await house.monitor.emit(Quality("leg", loss_pct=1.5, jitter_ms=3.0))
@@ -289,7 +328,7 @@ async def test_windows_that_speak_for_spoof_reach_the_sink_with_the_reception(ho
 async def test_an_attribution_that_comes_late_reaches_the_verdict(house: House) -> None:
     await house.start_leg()
     await house.windows(6.0, 20)
-    late = Attribution(Label("tts", 0.8), Label("vits", 0.6))
+    late = Attribution(Label("tts", 0.4), Label("vits", 0.3))
     await house.monitor.on_result(HopResult("leg", 0, 24, None, None, late=late, kind=HopKind.LATE))
     assert house.record.verdicts[-1][1].attribution.technology == Label("tts", 0.8)
 

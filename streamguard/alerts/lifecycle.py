@@ -1,7 +1,9 @@
 """The life of alerts, as pure code: per leg raised, updated any number of times, cleared.
 
-Hysteresis comes from the voter's state; here are the dwell, the update rate and the endings. Rates
-are counted in audio time, so a replay gives the same alerts as the call did.
+Hysteresis comes from the voter: SPOOF raises, and evidence clears only at the clear level or below
+(``Verdict.clear``); a voice that merely begins anew clears nothing. Here are the dwell, the update
+rate and the endings. Rates are counted in audio time, so a replay gives the same alerts as the call
+did.
 """
 
 from __future__ import annotations
@@ -60,7 +62,7 @@ class Lifecycle:
             leg.quality, leg.latency = quality, latency
         if leg.alert is None:
             return self._maybe_raise(leg, muted=muted)
-        if verdict.state is State.BONAFIDE:
+        if verdict.clear:
             if verdict.offset_s - leg.raised_offset_s < self._settings.min_dwell_s:
                 return None
             return self._clear(leg, _hour(context, verdict), ClearedReason.EVIDENCE, None)

@@ -1,8 +1,8 @@
 """The alert on the wire: CloudEvents 1.0, structured JSON, snake_case inside ``data``.
 
 Bytes are made once per revision and never again: what waits in the outbox is what is sent. Every
-field of CONTRACTS "Alert payload" is present; a value that is not known is null. Fields beyond that
-list, all additive: ``cleared_reason``, ``cleared_detail``, ``acknowledged``, ``attribution_model``.
+field of the public contract (see tests/contract) is present; a value that is not known is null.
+Added to it since: ``cleared_reason``, ``cleared_detail``, ``acknowledged``, ``attribution_model``.
 
 ``attribution.technology`` and ``attribution.generator`` are ``{"label", "p_value"}``,
 ``{"rejected": <reason>}`` or ``"not_run"``.

@@ -24,7 +24,7 @@ def clean_level(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """All topics of one node (CONTRACTS, MQTT)."""
+    """All topics of one node; public, see tests/contract."""
 
     prefix: str
     node: str

@@ -147,6 +147,11 @@ class Intake:
         return self._rate_hz
 
     @property
+    def position_s(self) -> float:
+        """Seconds of the leg so far: the end of the newest event."""
+        return self._position / self._rate_hz
+
+    @property
     def lost_samples(self) -> int:
         """Filled in because they never came; as in :meth:`stats`, but cheap to ask often."""
         return self._stats["lost_samples"]

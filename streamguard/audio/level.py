@@ -1,4 +1,4 @@
-"""Levels: RMS in dBFS, and the causal running-peak normalisation of ARCHITECTURE decision 2."""
+"""Levels: RMS in dBFS, and causal normalisation by the running peak."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from streamguard.console import say_json, terminal
 from streamguard.facts import Judging
 from streamguard.inference.pair import open_models
 from streamguard.scoring import pair_names
+from streamguard.settings import secrets_in
 from streamguard.sources.settings import FileSettings, MicSettings, RtpSettings
 from streamguard.verdict.describe import CHANNEL_NAMES, WARNING, describe_rule
 
@@ -33,6 +35,7 @@ def check(config_path: Path, *, as_json: bool) -> int:
         warnings.append("no mqtt section: alerts wait in the outbox and reach nobody")
     else:
         warnings += config.mqtt.warnings()
+    warnings += _file_warnings(config)
     for source in config.sources:
         warnings += _source_warnings(source)
     words = [line for line in rule if not line.startswith(WARNING)]
@@ -43,7 +46,33 @@ def check(config_path: Path, *, as_json: bool) -> int:
     return 0
 
 
+def _file_warnings(config: Config) -> list[str]:
+    """Secrets and certificates that this user cannot read; the daemon's user perhaps can."""
+    warnings = []
+    for secret in secrets_in(config):
+        if secret.env is None:  # the environment of a service is not the one of this terminal
+            try:
+                secret.read()
+            except ValueError as err:
+                warnings.append(str(err))
+    tls = config.mqtt.tls if config.mqtt is not None else None
+    for path in (tls.ca, tls.cert, tls.key) if tls is not None else ():
+        if path is not None:
+            try:
+                path.open("rb").close()
+            except OSError as err:
+                warnings.append(f"mqtt.tls: cannot read {path} ({err.strerror})")
+    return warnings
+
+
 def _source_warnings(source: SourceSettings) -> list[str]:
+    if isinstance(source, RtpSettings):
+        family = socket.AF_INET if source.host.version == 4 else socket.AF_INET6
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as sock:
+                sock.bind((str(source.host), 0))
+        except OSError as err:
+            return [f"source {source.name}: cannot listen on {source.host} here: {err.strerror}"]
     if isinstance(source, FileSettings):
         return [f"source {source.name}: no such file: {p}" for p in source.paths if not p.exists()]
     return []

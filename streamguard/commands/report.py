@@ -96,7 +96,7 @@ def _window_json(window: WindowScore) -> dict[str, Any]:
 def report_json(
     report: FileReport, detector: ModelFacts, attribution: ModelFacts | None
 ) -> dict[str, Any]:
-    """The object of CONTRACTS, "Machine-readable output".
+    """One object of ``analyze --json``; public, see tests/contract.
 
     Several channels add ``leg`` and ``legs``; a file that breaks off has ``file``, ``error``, and
     what was played of it as ``partial``.

@@ -104,7 +104,7 @@ class DemoRun:
                 continue
             self.alerts.setdefault(source, []).append(seen)
             if seen.kind != "cleared":
-                self.subscriber_s.append(max(0.0, message.utc - spoken_utc))
+                self.subscriber_s.append(message.utc - spoken_utc)
             said = data["explanation"]["summary"] if data.get("explanation") else seen.state
             when = f"{seen.kind} (revision {seen.revision}) at {seen.stream_offset_s:.1f} s"
             line = f"{source}: {when}: {said}"

@@ -33,7 +33,7 @@ class AlertSeen:
 
     @classmethod
     def from_payload(cls, payload: Mapping[str, Any]) -> AlertSeen:
-        """From the CloudEvents envelope of CONTRACTS. Raises KeyError for what isn't one."""
+        """From the CloudEvents envelope of an alert. Raises KeyError for what isn't one."""
         data = payload["data"]
         return cls(
             str(data["alert_id"]),

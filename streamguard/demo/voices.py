@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -179,7 +180,8 @@ def own_voice(duration_s: float, device: str | None = None) -> tuple[Signal, str
     except (ImportError, OSError) as err:  # OSError: the package is there, PortAudio is not
         raise DemoError(
             f"the microphone needs PortAudio and the extra 'mic': {err} "
-            "(apt-get install libportaudio2; pip install 'streamguard[mic]')"
+            f"(sudo apt-get install libportaudio2; "
+            f"{sys.executable} -m pip install 'streamguard[mic]')"
         ) from err
     try:
         samples = sounddevice.rec(

@@ -126,7 +126,7 @@ class CalibrationDoc:
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """Softmax confidence below which a label is not said; None for detection."""
+    """Softmax confidence below which a label is not said (1: never said); None for detection."""
 
     technology: Share | None = None
     generator: Share | None = None

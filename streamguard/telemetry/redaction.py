@@ -76,9 +76,19 @@ def _scrub(line: str) -> str:
         line = f"{line[: max(cut, 0)]} [{len(line) - max(cut, 0)} more characters]"
     line = _CALL_URI.sub(_hide_number, line)
     line = _URL_CREDENTIALS.sub(f"://{HIDDEN}@", line)
-    line = _KEY_VALUE.sub(lambda match: match.group(1) + HIDDEN, line)
+    line = _KEY_VALUE.sub(_hide_value, line)
     line = _BEARER.sub(lambda match: match.group(1) + HIDDEN, line)
     return _E164.sub(HIDDEN, line)
+
+
+def _hide_value(match: re.Match[str]) -> str:
+    key = match.group(1)
+    # "/etc/mqtt-password: No such file": the key ends a path, what follows is a reason, no secret.
+    if re.search(r"\w:\s+\Z", key):
+        word = re.split(r"[\s\"'(]", match.string[: match.start()])[-1]
+        if word.startswith(("/", "./", "../", "~/")) and not set(word) & set("?&=;"):
+            return match.group()
+    return key + HIDDEN
 
 
 def _hide_number(match: re.Match[str]) -> str:

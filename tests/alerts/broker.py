@@ -208,6 +208,8 @@ class Received:
     user_properties: str
     content_type: str
     payload: str
+    utc: float
+    """POSIX seconds at which it came."""
 
     @property
     def json(self) -> Any:
@@ -245,7 +247,7 @@ class Subscriber:
                 *("stdbuf", "-oL"),
                 *("mosquitto_sub", "-h", "localhost", "-p", str(self.port), "-V", "5", "-q", "1"),
                 *("-c", "-x", "600", "-i", f"reader-{self.port}-{id(self)}", "-d"),
-                *("-t", self.topic, "-F", "|%t\t%r\t%P\t%C\t%p", *self.options),
+                *("-t", self.topic, "-F", "|%U\t%t\t%r\t%P\t%C\t%p", *self.options),
             ),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -301,8 +303,12 @@ class Subscriber:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             if line.startswith("|"):
-                topic, retained, properties, content, payload = line[1:].rstrip("\n").split("\t", 4)
-                self._queue.put(Received(topic, retained == "1", properties, content, payload))
+                utc, topic, retained, properties, content, payload = (
+                    line[1:].rstrip("\n").split("\t", 5)
+                )
+                self._queue.put(
+                    Received(topic, retained == "1", properties, content, payload, float(utc))
+                )
             elif "SUBACK" in line:
                 subscribed.set()
 

@@ -43,7 +43,9 @@ def verdict(
     llr: float = 3.5,
     leg: str = "leg1",
     attribution: Attribution = Attribution(),  # noqa: B008 (frozen)
+    clear: bool | None = None,
 ) -> Verdict:
+    """``clear`` by default where a voter's verdict always is: BONAFIDE."""
     return Verdict(
         leg=leg,
         state=state,
@@ -54,6 +56,7 @@ def verdict(
         windows_rejected=MappingProxyType({Rejection.SILENCE: 2}),
         attribution=attribution,
         evidence=((0.0, 3.0),),
+        clear=state is State.BONAFIDE if clear is None else clear,
         offset_s=offset_s,
     )
 

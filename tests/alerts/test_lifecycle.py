@@ -77,11 +77,21 @@ def test_evidence_clears_after_the_dwell_and_not_before() -> None:
     assert life.open_alerts() == ()
 
 
-def test_unknown_is_no_evidence_and_keeps_the_alert_open() -> None:
+def test_a_voice_that_begins_anew_is_no_evidence_and_keeps_the_alert_open() -> None:
     life = lifecycle()
     feed(life, verdict(offset_s=3.0))
     feed(life, verdict(State.UNKNOWN, offset_s=60.0, llr=0.0))
     assert len(life.open_alerts()) == 1
+
+
+def test_evidence_at_the_clear_level_clears_without_being_bona_fide() -> None:
+    life = lifecycle(min_dwell_s=6.0)
+    feed(life, verdict(offset_s=3.0))
+    assert feed(life, verdict(State.UNKNOWN, offset_s=8.5, llr=-0.1, clear=True)) is None
+    cleared = feed(life, verdict(State.UNKNOWN, offset_s=9.0, llr=-0.1, clear=True))
+    assert cleared is not None
+    assert (cleared.kind, cleared.cleared_reason) == (Kind.CLEARED, ClearedReason.EVIDENCE)
+    assert life.open_alerts() == ()
 
 
 def test_a_leg_that_ends_closes_its_alert_with_what_was_last_heard() -> None:

@@ -317,7 +317,6 @@ def fill(disk: Path) -> None:
             file.write(b"\0" * 4096)
 
 
-@pytest.mark.peer
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 def test_a_disk_that_is_really_full_still_takes_raised_and_cleared(tmp_path: Path) -> None:
     disk = tmp_path / "disk"

@@ -59,6 +59,29 @@ def test_the_majority_rule_says_how_many_windows_and_seconds_it_needs(
             {"sources": [{"name": "tape", "type": "file", "paths": ["none.wav"]}]},
             "source tape: no such file: none.wav",
         ),
+        (
+            {
+                "sources": [
+                    {
+                        **{"name": "trunk", "type": "rtp", "ports": [40000]},
+                        **{"host": "192.0.2.10", "allow": ["192.0.2.0/28"]},  # RFC 5737: nobody's
+                    }
+                ]
+            },
+            "source trunk: cannot listen on 192.0.2.10 here: Cannot assign requested address",
+        ),
+        (
+            {"mqtt": {"tls": {"ca": "no-ca.pem"}}},
+            "mqtt.tls: cannot read no-ca.pem (No such file or directory)",
+        ),
+        (
+            {"mqtt": {"username": "u", "password": {"file": "mqtt-password"}}},
+            "cannot read the secret file mqtt-password (No such file or directory)",
+        ),
+        (
+            {"http": {"listen": "127.0.0.1:0", "token": {"file": "http-token"}}},
+            "cannot read the secret file http-token (No such file or directory)",
+        ),
     ],
 )
 def test_what_will_not_do_what_is_hoped_for_is_a_warning(

@@ -29,6 +29,7 @@ def legs() -> dict[str, DemoLeg]:
 
 @needs_a_synthesizer
 @needs_alsa_sounds
+@pytest.mark.peer
 def test_there_are_four_legs_with_their_truth_and_length(legs: dict[str, DemoLeg]) -> None:
     assert {name: leg.truth for name, leg in legs.items()} == {
         "synthetic": Truth.SYNTHETIC,
@@ -44,6 +45,7 @@ def test_there_are_four_legs_with_their_truth_and_length(legs: dict[str, DemoLeg
 
 @needs_a_synthesizer
 @needs_alsa_sounds
+@pytest.mark.peer
 def test_speech_legs_are_equally_loud_and_not_clipped(legs: dict[str, DemoLeg]) -> None:
     for name in ("synthetic", "human", "turns"):
         samples = legs[name].samples / 32768.0
@@ -53,6 +55,7 @@ def test_speech_legs_are_equally_loud_and_not_clipped(legs: dict[str, DemoLeg]) 
 
 @needs_a_synthesizer
 @needs_alsa_sounds
+@pytest.mark.peer
 def test_both_halves_of_the_turning_leg_are_equally_loud(legs: dict[str, DemoLeg]) -> None:
     leg = legs["turns"]
     assert leg.turn_s is not None
@@ -64,6 +67,7 @@ def test_both_halves_of_the_turning_leg_are_equally_loud(legs: dict[str, DemoLeg
 
 
 @needs_alsa_sounds
+@pytest.mark.peer
 def test_the_noise_recording_is_no_human_voice(tmp_path: Path) -> None:
     whole = voices.alsa_speech(10.0, voices.ALSA_SOUNDS)
     for path in voices.ALSA_SOUNDS.glob("*.wav"):
@@ -132,6 +136,7 @@ def test_silence_has_no_active_level() -> None:
 
 
 @needs_a_synthesizer
+@pytest.mark.peer
 def test_a_recording_of_ones_own_takes_the_place_of_the_human_voice(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     path = tmp_path / "me.wav"
@@ -171,5 +176,5 @@ def test_ones_own_voice_comes_from_the_microphone(monkeypatch: pytest.MonkeyPatc
 
 def test_without_portaudio_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sounddevice", None)  # makes the import fail
-    with pytest.raises(DemoError, match="libportaudio2"):
+    with pytest.raises(DemoError, match=r"apt-get install libportaudio2; \S+ -m pip install"):
         voices.own_voice(1.0)

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,8 @@ def test_calls_of_ffmpeg_and_gstreamer_raise_update_and_clear_an_alert_each(
         assert len(alert) >= 3
         assert alert[-1].json["data"]["cleared_reason"] == "call_ended"
         assert {message.content_type for message in alert} == {"application/cloudevents+json"}
+        # Nobody can read of a sample before it was spoken.
+        assert all(message.utc > _hour(message.json["data"]["last_seen"]) for message in alert)
     by_source = {alert[0].json["data"]["source"]: alert for alert in alerts.values()}
     codecs = {source: alert[0].json["data"]["codec"] for source, alert in by_source.items()}
     assert codecs == {"trunk": "PCMU", "desk": "PCMA"}
@@ -85,6 +88,10 @@ def test_calls_of_ffmpeg_and_gstreamer_raise_update_and_clear_an_alert_each(
     assert status["open_alerts"] == status["outbox"]["depth"] == 0
 
     _check_what_is_retained(broker, {alert[0].json["data"]["call_id"] for alert in alerts.values()})
+
+
+def _hour(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
 
 
 def _cleared(daemon: Daemon) -> dict[tuple[str, ...], float] | None:
