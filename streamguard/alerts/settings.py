@@ -76,7 +76,7 @@ class MqttSettings(Section):
         default=1.0, gt=0, le=60, description="Upper end of the first wait before a new attempt"
     )
     backoff_cap_s: float = Field(
-        default=60.0, gt=0, le=3600, description="Upper end of every wait; waits are random"
+        default=15.0, gt=0, le=3600, description="Upper end of every wait; waits are random"
     )
     delayed_after_s: float = Field(
         default=10.0,
