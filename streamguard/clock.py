@@ -70,12 +70,7 @@ class LegClock:
 
     start_utc: float
     """POSIX seconds of sample 0."""
-    rate_hz: int = SAMPLE_RATE_HZ
 
-    def utc_of(self, sample: int) -> float:
-        return self.start_utc + sample / self.rate_hz
-
-    @staticmethod
-    def offset_s(sample: int, rate_hz: int = SAMPLE_RATE_HZ) -> float:
-        """Seconds from the start of the leg."""
-        return sample / rate_hz
+    def utc_at(self, offset_s: float) -> float:
+        """POSIX seconds of what lies so many seconds after sample 0."""
+        return self.start_utc + offset_s

@@ -285,7 +285,7 @@ async def test_no_sample_is_said_to_be_spoken_after_it_came(house: House) -> Non
     for k, came_at in enumerate(arrivals):
         await house.monitor.emit(Audio("leg", 160 * k, np.ones(160, np.int16), came_at))
         (leg,) = house.monitor.legs()
-        last_utc = leg.context.clock.utc_of(320 * (k + 1))
+        last_utc = leg.context.clock.utc_at(320 * (k + 1) / 16_000)
         assert last_utc <= 1_000_000.0 + came_at + 1e-6
     # Nobody can know by how much even the fastest packet was late.
     assert leg.context.clock.start_utc == pytest.approx(1_000_000.0 + min(delays_s))

@@ -195,7 +195,7 @@ def severity(verdict: Verdict, settings: SeveritySettings) -> int:
 
 
 def _hour(context: LegContext, verdict: Verdict) -> float:
-    return context.clock.start_utc + verdict.offset_s
+    return context.clock.utc_at(verdict.offset_s)
 
 
 def _names(verdict: Verdict) -> tuple[str | None, str | None]:
