@@ -3,6 +3,7 @@
 #   make test   all tests, with real peers (mosquitto, ffmpeg, GStreamer, PulseAudio)
 #   make check  formatting, lint and types
 #   make bench  latency and CPU per window on this machine
+#   make fuzz   every parser of bytes from outside, a minute each
 # Pass options with ARGS, e.g.  make demo ARGS="--json"
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test check format bench fuzz clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -44,6 +45,9 @@ format: $(VENV)/.full
 
 bench: $(VENV)/.full
 	@$(BIN)/streamguard bench $(ARGS)
+
+fuzz: $(VENV)/.full
+	@$(BIN)/python -m tools.fuzz $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

@@ -1,11 +1,13 @@
-"""Audio files through the very path of live audio, with a virtual clock, as fast as possible."""
+"""Recordings through the very path of live audio, with a virtual clock, as fast as possible."""
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -16,14 +18,18 @@ from streamguard.commands.plot import Envelope
 from streamguard.commands.report import FileReport, LegReport
 from streamguard.config import Config
 from streamguard.errors import AudioFileError
-from streamguard.events import Audio, EndReason, LegStarted, SourceEvent
+from streamguard.events import Audio, EndReason, Gap, LegStarted, MediaChanged, SourceEvent
 from streamguard.facts import Judging
 from streamguard.inference.pair import open_models
 from streamguard.inference.scorer import HopResult, Models, Scorer
 from streamguard.inference.worker import InferenceWorker
 from streamguard.monitor import Leg, Monitor
+from streamguard.protocols.pcap import is_capture
 from streamguard.scoring import make_scorer, pair_names
+from streamguard.sources.base import Emit
 from streamguard.sources.file import FileSource
+from streamguard.sources.pcap import PcapSource
+from streamguard.sources.pcap_settings import PcapSettings
 from streamguard.sources.settings import FileSettings
 from streamguard.verdict.scores import State, Verdict, WindowScore
 
@@ -49,10 +55,18 @@ class _Channel:
 
     started: LegStarted
     verdict: Verdict
+    rate_hz: int
     samples: int = 0
+    """In this rate."""
+    before_s: float = 0.0
+    """What was played in other rates."""
     windows: dict[int, WindowScore] = dataclasses.field(default_factory=dict)
     course: list[tuple[float, State, float]] = dataclasses.field(default_factory=list)
     envelope: Envelope = dataclasses.field(default_factory=Envelope)
+
+    @property
+    def played_s(self) -> float:
+        return self.before_s + self.samples / self.rate_hz
 
 
 class _Collector:
@@ -67,14 +81,20 @@ class _Collector:
         match event:
             case LegStarted():
                 verdict = Verdict(event.leg, State.UNKNOWN, 0.0, self._prior, 0.0, 0)
-                self.channels[event.leg] = _Channel(event, verdict)
+                self.channels[event.leg] = _Channel(event, verdict, event.rate_hz)
+            case MediaChanged():
+                channel = self.channels[event.leg]
+                channel.before_s, channel.samples = channel.played_s, 0
+                channel.rate_hz = event.rate_hz
+            case Gap():
+                self.channels[event.leg].samples += event.count
             case Audio():
                 channel = self.channels[event.leg]
                 channel.samples += len(event.samples)
                 if envelope:
                     scale = 32768.0 if event.samples.dtype == np.int16 else 1.0
                     channel.envelope.add(event.samples.astype(np.float32) / scale)
-                return channel.samples / channel.started.rate_hz
+                return channel.played_s
             case _:
                 pass
         return 0.0
@@ -102,6 +122,9 @@ class _Collector:
     def audio(self, source: str, utc: float) -> None:
         """Same."""
 
+    def finished(self, leg: Leg) -> None:
+        """The file's end is told by its results."""
+
     def lost(self, source: str, seconds: float) -> None:
         """Same."""
 
@@ -113,6 +136,12 @@ class _Collector:
             windows[result.index] = dataclasses.replace(
                 windows[result.index], attribution=result.late
             )
+
+
+class Playing(Protocol):
+    """What can be listened to: a source without its accounts."""
+
+    async def run(self, emit: Emit) -> None: ...
 
 
 class Analyst:
@@ -136,6 +165,23 @@ class Analyst:
         A file that breaks off after some windows gives their report, which says why.
         """
         clock = VirtualClock()
+        captured = await asyncio.to_thread(_is_capture, Path(file))
+        source = _source(Path(file), clock, captured=captured)
+        return await self.listen(
+            file, source, clock, progress, envelope=envelope, captured=captured
+        )
+
+    async def listen(
+        self,
+        name: str,
+        source: Playing,
+        clock: VirtualClock,
+        progress: Progress | None = None,
+        *,
+        envelope: bool = False,
+        captured: bool = False,
+    ) -> Analysis:
+        """The same for anything that plays on a virtual clock."""
         collector = _Collector(self._config.prior)
         monitor = self._monitor = Monitor(
             inference=self._worker,
@@ -152,11 +198,9 @@ class Analyst:
                 progress(seconds)
             await monitor.emit(event, live=False)
 
-        # Speed 1 of a virtual clock: times are those of the recording, and nobody waits.
-        settings = FileSettings(name="analyze", paths=(Path(file),), speed=1.0)
         error: str | None = None
         try:
-            await FileSource(settings, clock, HOP_SECONDS).run(emit)
+            await source.run(emit)
         except AudioFileError as err:
             if not any(channel.windows for channel in collector.channels.values()):
                 raise
@@ -165,13 +209,31 @@ class Analyst:
             await monitor.end_all(EndReason.SHUTDOWN)
             self._monitor = None
         channels = list(collector.channels.values())
-        report = _report(file, channels, error)
+        report = _report(name, channels, error, captured=captured)
         worst = channels[report.worst.index]
         return Analysis(report, worst.envelope, worst.started.rate_hz)
 
 
-def _report(file: str, channels: list[_Channel], error: str | None) -> FileReport:
-    duration_s = max(c.samples / c.started.rate_hz for c in channels)
+def _is_capture(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return is_capture(file.read(4))
+    except OSError:
+        return False  # the source says why
+
+
+def _source(path: Path, clock: VirtualClock, *, captured: bool) -> FileSource | PcapSource:
+    """Speed 1 of a virtual clock: times are those of the recording, and nobody waits."""
+    if captured:
+        return PcapSource(PcapSettings(name="analyze", paths=(path,), speed=1.0), clock)
+    settings = FileSettings(name="analyze", paths=(path,), speed=1.0)
+    return FileSource(settings, clock, HOP_SECONDS)
+
+
+def _report(
+    file: str, channels: list[_Channel], error: str | None, *, captured: bool
+) -> FileReport:
+    duration_s = max(c.played_s for c in channels)
     notes = []
     if duration_s < HOP_SECONDS:
         notes.append(f"shorter than a hop of {HOP_SECONDS:g} s: there is nothing to be scored")
@@ -184,10 +246,26 @@ def _report(file: str, channels: list[_Channel], error: str | None) -> FileRepor
     return FileReport(
         file=file,
         duration_s=duration_s,
-        legs=tuple(_leg(index, channel) for index, channel in enumerate(channels)),
+        legs=_legs(channels, captured=captured),
         notes=tuple(notes),
         error=error,
     )
+
+
+def _legs(channels: list[_Channel], *, captured: bool) -> tuple[LegReport, ...]:
+    legs = [_leg(index, channel) for index, channel in enumerate(channels)]
+    if captured:
+        calls = list(dict.fromkeys(channel.started.call for channel in channels))
+        legs = [
+            dataclasses.replace(
+                leg,
+                call=calls.index(channel.started.call),
+                role=channel.started.role.value,
+                codec=channel.started.codec,
+            )
+            for leg, channel in zip(legs, channels, strict=True)
+        ]
+    return tuple(legs)
 
 
 def _leg(index: int, channel: _Channel) -> LegReport:

@@ -13,7 +13,7 @@ from streamguard.alerts.desk import AlertDesk
 from streamguard.alerts.publisher import Publisher
 from streamguard.alerts.topics import Topics
 from streamguard.clock import Clock, SystemClock
-from streamguard.config import Config, SourceSettings, load_config
+from streamguard.config import Config, load_config
 from streamguard.errors import (
     AudioFileError,
     ConfigError,
@@ -23,16 +23,18 @@ from streamguard.errors import (
 )
 from streamguard.events import EndReason, SourceDown, SourceEvent
 from streamguard.facts import Judging
+from streamguard.inference.handover import ScorerLike
 from streamguard.inference.pair import open_models
-from streamguard.inference.scorer import Scorer
 from streamguard.inference.worker import InferenceWorker
 from streamguard.monitor import Monitor
 from streamguard.observe import Observation
 from streamguard.parts import Parts, Wanted
+from streamguard.policy import Policy
 from streamguard.scoring import make_scorer, pair_names
 from streamguard.settings import secrets_in
 from streamguard.sources.make import make_source
-from streamguard.sources.settings import FileSettings
+from streamguard.sources.pcap_settings import PcapSettings
+from streamguard.sources.settings import FileSettings, MicSettings, SourceSettings
 from streamguard.status import StatusBoard
 from streamguard.supervise import Supervisor
 from streamguard.telemetry.http import HealthServer, HttpError
@@ -47,6 +49,10 @@ SOURCE = "source:"
 """Begins the names of the parts that are sources."""
 
 
+DRAIN_TICK_S = 0.5
+"""How often a draining daemon looks whether a call is left."""
+
+
 class Daemon:
     """Owns everything that runs. :meth:`serve` returns when it has been asked to stop."""
 
@@ -57,6 +63,7 @@ class Daemon:
         self._redactor = Redactor()
         self._stop = asyncio.Event()
         self._reload = asyncio.Event()
+        self._drain = asyncio.Event()
         self._played: set[str] = set()
         """File sources that have come to their end."""
         self._publisher: Publisher | None = None
@@ -77,6 +84,10 @@ class Daemon:
         """Ask for the configuration to be read again."""
         self._reload.set()
 
+    def drain(self) -> None:
+        """Ask for an end with the last call: new ones are refused from now on."""
+        self._drain.set()
+
     async def serve(self) -> None:
         """Start, serve until :meth:`stop`, shut down within the budget.
 
@@ -94,6 +105,7 @@ class Daemon:
                         sample_loop_lag(self.metrics.event_loop_lag_seconds.set), name="loop-lag"
                     ),
                     group.create_task(self._board.run(), name="status-board"),
+                    group.create_task(self._drained(), name="drain-watch"),
                 ]
                 await self._parts.reconcile(self._wanted(config, starting=True))
                 logger.info("ready: node %s, sources %d", config.node, len(config.sources))
@@ -129,6 +141,7 @@ class Daemon:
             make_voter=self._judging.voter,
             make_context=self._judging.context,
             observer=self.observation,
+            policy=Policy.of(config.policy, self._path),
         )
         self._board = StatusBoard(
             topics=topics,
@@ -140,7 +153,7 @@ class Daemon:
             judging=self._judging,
         )
 
-    def _first_scorer(self) -> Scorer:
+    def _first_scorer(self) -> ScorerLike:
         self._models = open_models(pair_names(self._config))
         return make_scorer(self._models, self._config.gate, self._config.inference)
 
@@ -166,6 +179,24 @@ class Daemon:
         await self._worker.wait()
         if not self._stop.is_set():
             raise RuntimeError("the inference thread ended by itself")
+
+    async def _drained(self) -> None:
+        """Stop when draining has left no call; what never ends by itself is not waited for."""
+        await self._drain.wait()
+        logger.info("draining: the daemon ends with the last call")
+        self._board.admission.drain()
+        endless = {source.name for source in self._config.sources if _is_endless(source)}
+        while self._calls_are_up(endless):  # noqa: ASYNC110  # legs have nothing to wait on
+            await asyncio.sleep(DRAIN_TICK_S)
+        logger.info("drained: no call is left")
+        self.stop()
+
+    def _calls_are_up(self, endless: set[str]) -> bool:
+        """Sources are asked, too: what one took just now is still on its way to the monitor."""
+        heard = {leg.started.source for leg in self._monitor.legs() if leg.ended is None}
+        taken = {name for name, one in self._board.sources.items() if one.stats().legs_active}
+        # A recording that broke off has no end of its legs to count.
+        return bool((heard | taken - self._played) - endless)
 
     async def _until_stopped(self) -> None:
         while True:
@@ -233,6 +264,7 @@ class Daemon:
             self._desk,
             self._clock,
             on_publish_seconds=self.metrics.mqtt_publish_seconds.observe,
+            drain=self.drain,
         )
         try:
             await self._publisher.run()
@@ -244,8 +276,9 @@ class Daemon:
         self._desk.watch_source(name)
         source = make_source(settings, self._clock)
         self._board.sources[name] = source
+        self._board.admission.admit(source)
         self._played.discard(name)
-        live = not isinstance(settings, FileSettings)
+        live = not isinstance(settings, FileSettings | PcapSettings)
 
         async def emit(event: SourceEvent) -> None:
             await self._monitor.emit(event, live=live)
@@ -305,8 +338,10 @@ class Daemon:
             kept = {name: getattr(old, name) for name in fixed if name != "mqtt.prefix"}
             config = config.model_copy(update=kept)
         self._configure_log(config)
+        policy = Policy.of(config.policy, self._path)
         judging = await self._take_models(config)
         self._config = config
+        self._monitor.policy = policy
         if judging != self._judging:
             self._judging = self._board.judging = judging
             # In this order: an old voter must not raise again what has just been closed.
@@ -352,6 +387,13 @@ class Daemon:
             self._publisher.stop(drain_s=0.2 * budget_s)
             await asyncio.wait([mqtt], timeout=0.3 * budget_s)
         await self._parts.cancel(self._parts.names(), 0.05 * budget_s)
+
+
+def _is_endless(settings: SourceSettings) -> bool:
+    """Whether the only call of a source is one that nobody hangs up."""
+    return isinstance(settings, MicSettings) or (
+        isinstance(settings, FileSettings) and settings.loop
+    )
 
 
 def _token(config: Config) -> str | None:

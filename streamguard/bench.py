@@ -29,7 +29,12 @@ from streamguard.clock import HOP_SAMPLES, HOP_SECONDS, SAMPLE_RATE_HZ, WINDOW_H
 from streamguard.console import say_json
 from streamguard.demo.report import exact_quantiles
 from streamguard.inference.network import Network
-from streamguard.inference.pair import PairNames, open_models
+from streamguard.inference.pair import (
+    DEFAULT_ATTRIBUTION,
+    DEFAULT_DETECTOR,
+    PairNames,
+    open_models,
+)
 from streamguard.resources import data_root
 from streamguard.status import rss_mb
 
@@ -37,6 +42,8 @@ TARGET = "cpu-fp32"
 SOURCE_RATE_HZ = 8000
 WARM_UP = 5
 MEMORY_LEGS = 100
+SAME_NETWORKS = "lava"
+"""The bundle whose two networks are those of the baseline: its ratio is hops against windows."""
 CASCADE_SHARE = 0.1
 """Windows that lean to spoof and are attributed, in the ratio called cascade."""
 
@@ -141,17 +148,22 @@ def _head_of(network: Network) -> Callable[[], object]:
 def _measure_target(
     console: Console, seconds: float
 ) -> tuple[dict[str, StageTimes], dict[str, Any]]:
-    names = PairNames("cnn_lstm", "lava", TARGET)
     begin = time.perf_counter()
-    models = open_models(names)
+    models = open_models(PairNames(DEFAULT_DETECTOR, DEFAULT_ATTRIBUTION, TARGET))
     models.warm_up()
     cold_start_s = time.perf_counter() - begin
-    share = seconds / 5
+    same = open_models(PairNames(SAME_NETWORKS, None, TARGET))
+    same.warm_up()
+    share = seconds / 7
     try:
         stages = {"front_end": _measure(console, "front end", share, _FrontEndLoop("bench", 240))}
-        networks = {"detector": models.detector, "attribution": models.attribution}
+        networks = {
+            "detector": models.detector,
+            "attribution": models.attribution,
+            "same_networks": same.detector,
+        }
         for name, network in networks.items():
-            assert network is not None, "both were named above"
+            assert network is not None, "all were named above"
             for unit, run in (("hop", _hop_of(network)), ("head", _head_of(network))):
                 stage = f"{name}_{unit}"
                 stages[stage] = _measure(console, f"{TARGET} {stage}", share, run)
@@ -173,6 +185,7 @@ def _measure_target(
         }
     finally:
         models.close()
+        same.close()
     return stages, facts
 
 
@@ -237,12 +250,13 @@ def _report(
     attribution_s = _sum_cpu(stages, ("attribution_hop", "attribution_head"))
     ways = {
         "detection": detection_s,
-        "attribution": attribution_s,
+        "attribution": _sum_cpu(stages, ("same_networks_hop", "same_networks_head")),
         "cascade": detection_s + CASCADE_SHARE * attribution_s,
         "default_pair": detection_s + attribution_s,
     }
-    count = min(len(stage.wall_s) for stage in stages.values())
-    total = [sum(stage.wall_s[i] for stage in stages.values()) for i in range(count)]
+    pair = [stage for name, stage in stages.items() if not name.startswith("same_networks")]
+    count = min(len(stage.wall_s) for stage in pair)
+    total = [sum(stage.wall_s[i] for stage in pair) for i in range(count)]
     quantiles = exact_quantiles(total)
     targets: dict[str, Any] = {
         TARGET: {
@@ -266,12 +280,8 @@ def _report(
         }
         ratios = {way: {TARGET: round(reference.cpu_s / s, 2)} for way, s in ways.items()}
     return {
-        "machine": {
-            "processor": _processor(),
-            "cores": os.cpu_count(),
-            "system": platform.platform(),
-        },
-        "versions": _versions(),
+        "machine": machine(),
+        "versions": versions(),
         "hop_s": HOP_SECONDS,
         "window_s": WINDOW_HOPS * HOP_SECONDS,
         "sample_rate_hz": SAMPLE_RATE_HZ,
@@ -308,17 +318,27 @@ def _start_up_s() -> dict[str, float]:
     }
 
 
-def _versions() -> dict[str, str]:
+def machine() -> dict[str, Any]:
+    """Where the figures of a report come from."""
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "system": platform.platform(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of what decides how fast it is."""
     import onnxruntime
 
-    versions = {
+    found = {
         "streamguard": __version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
         "onnxruntime": onnxruntime.__version__,
     }
     torch = sys.modules.get("torch")
-    return versions | ({"torch": str(torch.__version__)} if torch else {})
+    return found | ({"torch": str(torch.__version__)} if torch else {})
 
 
 def _processor() -> str:
@@ -333,10 +353,10 @@ def _processor() -> str:
 
 
 def _print(console: Console, report: Mapping[str, Any]) -> None:
-    machine, versions = report["machine"], report["versions"]
+    facts = report["machine"]
     console.print(
-        f"{machine['processor']}, {machine['cores']} cores; "
-        + ", ".join(f"{name} {version}" for name, version in versions.items()),
+        f"{facts['processor']}, {facts['cores']} cores; "
+        + ", ".join(f"{name} {version}" for name, version in report["versions"].items()),
         highlight=False,
     )
     target = report["targets"][TARGET]

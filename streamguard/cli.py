@@ -34,6 +34,12 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("config", type=Path, metavar="CONFIG")
     check.add_argument("--json", action="store_true", help="print one JSON object")
 
+    check.add_argument(
+        "--hash-identity",
+        choices=["number", "trunk"],
+        help="read numbers or trunks from standard input, one a line, and print their hashes",
+    )
+
     verbs.add_parser("schema", help="print the JSON Schema of the configuration")
 
     devices = verbs.add_parser("devices", help="list sound cards and inference providers")
@@ -73,9 +79,19 @@ def _parser() -> argparse.ArgumentParser:
         "--record", type=int, metavar="SECONDS", help="record the human voice from the microphone"
     )
 
-    bench = verbs.add_parser("bench", help="CPU time and latency per window on this machine")
+    bench = verbs.add_parser(
+        "bench", help="CPU time and latency per window on this machine, or calls it can take"
+    )
     bench.add_argument("--json", action="store_true", help="print one JSON object")
-    bench.add_argument("--seconds", type=float, default=20.0, help="measuring time per target")
+    bench.add_argument(
+        "--seconds", type=float, help="measuring time per target (20) or count of legs (6)"
+    )
+    bench.add_argument(
+        "--source", choices=["rtp"], help="calls per process until the first lost packet"
+    )
+    bench.add_argument(
+        "--ingest-only", action="store_true", help="with --source: without the networks"
+    )
 
     verbs.add_parser("version", help="print the version")
     return parser
@@ -137,6 +153,10 @@ def _dispatch(args: argparse.Namespace) -> int:
 
             return run_daemon(args.config)
         case "check":
+            if args.hash_identity:
+                from streamguard.commands.identity import hash_identities
+
+                return hash_identities(args.config, args.hash_identity)
             from streamguard.commands.check import check
 
             return check(args.config, as_json=args.json)
@@ -167,9 +187,15 @@ def _dispatch(args: argparse.Namespace) -> int:
 
             return demo(as_json=args.json, plain=args.plain, human=args.human, record_s=args.record)
         case "bench":
+            if args.source == "rtp":
+                from streamguard.bench_rtp import bench_rtp
+
+                return bench_rtp(
+                    as_json=args.json, seconds=args.seconds or 6.0, ingest_only=args.ingest_only
+                )
             from streamguard.bench import bench
 
-            return bench(as_json=args.json, seconds=args.seconds)
+            return bench(as_json=args.json, seconds=args.seconds or 20.0)
         case _:
             raise AssertionError(args.verb)
 

@@ -8,7 +8,7 @@ import re
 import typing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 import yaml
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError, model_validator
@@ -17,16 +17,16 @@ from pydantic_core import ErrorDetails
 from streamguard.alerts.settings import AlertSettings, MqttSettings, OutboxSettings
 from streamguard.audio.settings import GateSettings
 from streamguard.errors import ConfigError, ConfigProblem
+from streamguard.inference.pair import DEFAULT_ATTRIBUTION, DEFAULT_DETECTOR
 from streamguard.inference.settings import InferenceSettings
+from streamguard.policy import PolicySettings
 from streamguard.settings import Section
-from streamguard.sources.settings import FileSettings, MicSettings, RtpSettings
+from streamguard.sources.settings import SourceSettings
 from streamguard.telemetry.settings import HttpSettings, LogSettings
 from streamguard.verdict.settings import VerdictSettings
 
 MAX_BYTES = 1 << 20
 """A configuration larger than this is somebody's mistake."""
-
-SourceSettings = Annotated[FileSettings | MicSettings | RtpSettings, Field(discriminator="type")]
 
 
 class Config(Section):
@@ -47,16 +47,18 @@ class Config(Section):
         description="Where audio comes from, at least one; names are unique"
     )
     detector: str = Field(
-        default="cnn_lstm", description="Name of a packaged bundle, or the path of a bundle folder"
+        default=DEFAULT_DETECTOR,
+        description="Name of a packaged bundle, or the path of a bundle folder",
     )
     attribution: str | None = Field(
-        default="lava",
+        default=DEFAULT_ATTRIBUTION,
         description="Bundle that names technology and generator; null switches it off",
     )
     engine: str = Field(
         default="cpu-fp32", description="Name of a packaged engine target, or the path of its file"
     )
     inference: InferenceSettings = InferenceSettings()
+    policy: PolicySettings = PolicySettings()
     gate: GateSettings = GateSettings()
     verdict: VerdictSettings = VerdictSettings()
     alerts: AlertSettings = AlertSettings()
@@ -82,6 +84,9 @@ class Config(Section):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"source names must be unique; used twice: {', '.join(twice)}")
+        strange = sorted(self.policy.sources.keys() - set(names))
+        if strange:
+            raise ValueError(f"policy.sources: no source is called {', '.join(strange)}")
         return self
 
 

@@ -72,6 +72,16 @@ class SourceError(StreamguardError):
         super().__init__(f"source {source}: {reason}")
 
 
+class ProtocolError(StreamguardError):
+    """Bytes of a peer break the rules of their protocol; whoever reads them counts and goes on."""
+
+    def __init__(self, protocol: str, reason: str, detail: str = "") -> None:
+        self.protocol = protocol
+        self.reason = reason
+        """One word, for counters: never anything that the peer wrote."""
+        super().__init__(f"{protocol}: {detail or reason}")
+
+
 class MissingExtraError(StreamguardError):
     """A feature needs an optional package that is not installed."""
 

@@ -8,7 +8,7 @@ leg's own rate; ``received_at`` is the monotonic clock of the run (real or virtu
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -48,6 +48,23 @@ class EndReason(enum.StrEnum):
     SOURCE_LOST = "source_lost"
     """The source itself died."""
     SHUTDOWN = "shutdown"
+
+
+class IdentityKind(enum.StrEnum):
+    """What an identity names."""
+
+    NUMBER = "number"
+    """A telephone number or SIP address of record."""
+    TRUNK = "trunk"
+    """What the call came over: the address or name of a peer, a trunk group."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who is on a leg, as signalled. It has no repr, and goes no further than the policy."""
+
+    kind: IdentityKind
+    value: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +110,10 @@ class LegStarted:
     """Position of the leg in its call, from 0."""
     started_utc: float | None = None
     """POSIX seconds of sample 0, if the source knows it (a replay does); else arrivals decide."""
+    identities: tuple[Identity, ...] = ()
+    """Of its speaker, and of the trunk; for the policy alone."""
+    answered: bool = True
+    """False: what comes until ``Answered`` is early media (ringback, announcements)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +122,13 @@ class LegUpdated:
 
     leg: str
     role: LegRole
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The call of a leg was answered: early media is over, and a new talk segment begins."""
+
+    leg: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +203,9 @@ class Quality:
     leg: str
     loss_pct: float
     jitter_ms: float
+    far_loss_pct: float | None = None
+    """Lately, at the other end of the stream, as its RTCP reports say."""
+    far_jitter_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +232,7 @@ SourceEvent = (
     | CallStarted
     | LegStarted
     | LegUpdated
+    | Answered
     | MediaChanged
     | Hold
     | Resume

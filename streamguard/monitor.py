@@ -16,8 +16,9 @@ from typing import Protocol
 from streamguard.alerts.context import LatencySnapshot, LegContext, QualitySnapshot
 from streamguard.audio.frames import RawBlock
 from streamguard.audio.intake import Intake
-from streamguard.clock import Clock, LegClock
+from streamguard.clock import HOP_SECONDS, Clock, LegClock
 from streamguard.events import (
+    Answered,
     Audio,
     CallEnded,
     CallStarted,
@@ -38,6 +39,7 @@ from streamguard.events import (
     Tone,
 )
 from streamguard.inference.scorer import HopResult
+from streamguard.policy import OTHER_TRUNK, Exclusion, Policy, PolicySettings
 from streamguard.telemetry.latency import QuantileTracker
 from streamguard.verdict.scores import State, Verdict
 from streamguard.verdict.voter import Voter
@@ -75,6 +77,9 @@ class VerdictSink(Protocol):
     async def leg_ended(self, leg: str, reason: EndReason) -> None: ...
 
 
+_Mark = Quality | LegUpdated | MediaChanged
+
+
 @dataclass(slots=True, eq=False)
 class Leg:
     """Everything the monitor keeps of one leg."""
@@ -85,9 +90,19 @@ class Leg:
     voter: Voter
     verdict: Verdict
     live: bool
+    excluded: Exclusion | None = None
+    """Why it is not monitored: it is counted and shown, and nothing of it is heard."""
+    allowed: bool = False
+    """Whether the policy allows its speaker, whatever the role."""
+    trunk: str = OTHER_TRUNK
+    early: bool = False
+    """Not answered yet, and not to be heard until then."""
+    held: bool = False
     level_dbfs: float | None = None
     loss_pct: float | None = None
     jitter_ms: float | None = None
+    far_loss_pct: float | None = None
+    far_jitter_ms: float | None = None
     hops: int = 0
     latency: QuantileTracker = field(default_factory=lambda: QuantileTracker(LEG_LATENCY_WINDOW))
     ended: EndReason | None = None
@@ -97,6 +112,8 @@ class Leg:
     """Monotonic time of sample 0, no later than the fastest arrival so far allows."""
     lost_samples: int = 0
     """As reported to the observer so far, in the rate of the source."""
+    marks: deque[tuple[int, _Mark]] = field(default_factory=deque)
+    """Of a recording: what the source says beside the audio, and the hop from which it holds."""
 
 
 class Observer(Protocol):
@@ -107,6 +124,7 @@ class Observer(Protocol):
     def audio(self, source: str, utc: float) -> None: ...
     def lost(self, source: str, seconds: float) -> None: ...
     def result(self, leg: Leg, result: HopResult, latency_s: float) -> None: ...
+    def finished(self, leg: Leg) -> None: ...
 
 
 class Monitor:
@@ -121,7 +139,10 @@ class Monitor:
         make_voter: Callable[[LegStarted], Voter],
         make_context: Callable[[LegStarted, LegClock], LegContext],
         observer: Observer,
+        policy: Policy | None = None,
     ) -> None:
+        self.policy = policy or Policy(PolicySettings())
+        """For legs that begin; may be replaced."""
         self._inference = inference
         self._sink = sink
         self._clock = clock
@@ -169,6 +190,7 @@ class Monitor:
         | Gap
         | Tone
         | LegUpdated
+        | Answered
         | MediaChanged
         | Hold
         | Resume
@@ -181,6 +203,13 @@ class Monitor:
             return
         blocks: list[RawBlock] = []
         match event:
+            case Audio() if leg.excluded is not None:
+                self._observer.audio(leg.started.source, self._clock.utc())
+                leg.intake.skip(event.first_sample, len(event.samples))
+            case Gap() if leg.excluded is not None:
+                leg.intake.skip(event.first_sample, event.count)
+            case Tone() if leg.excluded is not None:
+                pass
             case Audio():
                 self._observer.audio(leg.started.source, self._clock.utc())
                 blocks = leg.intake.audio(event)
@@ -190,18 +219,23 @@ class Monitor:
                 self._arrived(leg, event.received_at)
             case Tone():
                 blocks = leg.intake.tone(event)
-            case Quality():
-                leg.loss_pct, leg.jitter_ms = event.loss_pct, event.jitter_ms
-            case LegUpdated():
-                leg.context = dataclasses.replace(leg.context, role=event.role)
-                leg.voter.role_mixed = event.role is LegRole.MIXED
+            case Quality() | LegUpdated():
+                _note(leg, event)
+                if isinstance(event, LegUpdated) and not leg.allowed:
+                    leg.excluded = self.policy.exclusion(leg.started.source, event.role)
             case MediaChanged():
-                leg.context = dataclasses.replace(leg.context, codec=event.codec)
-                blocks = leg.intake.media_changed(event.rate_hz)
+                _note(leg, event)
+                blocks = leg.intake.media_changed(event.rate_hz, event.codec)
             case Hold():
+                leg.held = True
                 blocks = leg.intake.hold()
-            case Resume():
-                blocks = leg.intake.resume()
+            case Resume() | Answered():
+                if isinstance(event, Resume):
+                    leg.held = False
+                else:
+                    leg.early = False
+                if not (leg.held or leg.early):
+                    blocks = leg.intake.resume()
             case SegmentStarted():
                 blocks = leg.intake.segment(event.first_sample)
         await self._submit(leg, blocks)
@@ -235,16 +269,27 @@ class Monitor:
         start_utc = event.started_utc
         if start_utc is None:
             start_utc = self._clock.utc() - (self._clock.monotonic() - event.received_at)
+        policy = self.policy
+        allowed = policy.is_allowed(event)
+        trunk = policy.trunk(event)
+        # Numbers go no further than this.
+        event = dataclasses.replace(event, identities=())
         voter = self._make_voter(event)
-        self._legs[event.leg] = Leg(
+        leg = self._legs[event.leg] = Leg(
             started=event,
             context=self._make_context(event, LegClock(start_utc)),
-            intake=Intake(event.leg, event.rate_hz),
+            intake=Intake(event.leg, event.rate_hz, event.codec),
             voter=voter,
             verdict=voter.verdict,
             live=live,
+            excluded=Exclusion.ALLOWED if allowed else policy.exclusion(event.source, event.role),
+            allowed=allowed,
+            trunk=trunk,
+            early=not event.answered and not policy.hears_early_media(event.source),
             began_at=event.received_at,
         )
+        if leg.early:
+            leg.intake.hold()
 
     def _end(self, names: Iterable[str], reason: EndReason) -> list[asyncio.Task[None]]:
         """Begin to end legs, or join those that are ending already; their tasks."""
@@ -269,7 +314,10 @@ class Monitor:
         leg.intake.end()
         await self._inference.close_leg(name)
         self._report_lost(leg)
+        while leg.marks:
+            _learn(leg, leg.marks.popleft()[1])
         leg.ended = reason
+        self._observer.finished(leg)
         await self._sink.leg_ended(name, reason)
         self._ended_legs.append(self._legs.pop(name))
 
@@ -327,6 +375,8 @@ class Monitor:
             self.stray["HopResult"] += 1
             return
         self._report_lost(leg)
+        while leg.marks and leg.marks[0][0] <= result.index:
+            _learn(leg, leg.marks.popleft()[1])
         if result.quality is not None:
             leg.hops += 1
             leg.level_dbfs = result.quality.level_dbfs
@@ -351,6 +401,27 @@ class Monitor:
         )
         quality = QualitySnapshot(leg.loss_pct, leg.jitter_ms, leg.level_dbfs)
         await self._sink.verdict(leg.context, leg.verdict, quality, latency)
+
+
+def _note(leg: Leg, event: _Mark) -> None:
+    """Of a live leg, what holds now; results of a recording come when the thread has time, and what
+    is said of a window must not depend on that."""
+    if leg.live:
+        _learn(leg, event)
+    else:
+        leg.marks.append((int(leg.intake.position_s / HOP_SECONDS), event))
+
+
+def _learn(leg: Leg, event: _Mark) -> None:
+    match event:
+        case Quality():
+            leg.loss_pct, leg.jitter_ms = event.loss_pct, event.jitter_ms
+            leg.far_loss_pct, leg.far_jitter_ms = event.far_loss_pct, event.far_jitter_ms
+        case LegUpdated():
+            leg.context = dataclasses.replace(leg.context, role=event.role)
+            leg.voter.role_mixed = event.role is LegRole.MIXED
+        case MediaChanged():
+            leg.context = dataclasses.replace(leg.context, codec=event.codec)
 
 
 async def _all(tasks: Iterable[asyncio.Task[None]]) -> None:

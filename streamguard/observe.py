@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from streamguard.audio.decoders import Codec
 from streamguard.clock import HOP_SECONDS, Clock
 from streamguard.events import LegRole
 from streamguard.inference.leg import HopKind
@@ -13,6 +14,8 @@ from streamguard.monitor import Leg
 from streamguard.telemetry.latency import LatencyBook, Stage
 from streamguard.telemetry.metrics import Metrics
 from streamguard.verdict.scores import Attribution, Label, Rejection
+
+CODEC_LABELS = frozenset({*Codec, "file", "mic"})
 
 
 @dataclass(slots=True)
@@ -52,6 +55,14 @@ class Observation:
     def lost(self, source: str, seconds: float) -> None:
         self.metrics.audio_lost_seconds_total.labels(source).inc(seconds)
 
+    def finished(self, leg: Leg) -> None:
+        if leg.excluded is not None:
+            said = "excluded"
+        else:
+            said = leg.verdict.state.value
+        labels = (leg.started.source, leg.trunk, codec_label(leg.context.codec))
+        self.metrics.legs_total.labels(*labels, said).inc()
+
     def result(self, leg: Leg, result: HopResult, latency_s: float) -> None:
         source = leg.started.source
         match result.kind:
@@ -80,6 +91,9 @@ class Observation:
         self._stage(Stage.VERDICT, latency_s)
         if score.rejected is None:
             self.metrics.windows_total.labels(source, "scored").inc()
+            if score.llr is not None:
+                labels = (source, leg.trunk, codec_label(leg.context.codec))
+                self.metrics.window_llr.labels(*labels).observe(score.llr)
         else:
             self.metrics.windows_total.labels(source, "rejected").inc()
             self.metrics.verdict_rejections_total.labels(source, score.rejected.value).inc()
@@ -92,6 +106,11 @@ class Observation:
     def audio_seconds(self) -> float:
         """Of all legs together, that went through inference."""
         return self.hops * HOP_SECONDS
+
+
+def codec_label(codec: str) -> str:
+    """A codec as a label: one of few values, whatever a source has been told."""
+    return codec if codec in CODEC_LABELS else "other"
 
 
 def outcome_json(outcome: Label | Rejection | None) -> dict[str, Any] | str | None:
@@ -119,12 +138,16 @@ def leg_json(leg: Leg) -> dict[str, Any]:
         "source": leg.started.source,
         "index": leg.started.index,
         "role": LegRole(leg.context.role).value,
+        "trunk": leg.trunk,
+        "excluded": leg.excluded.value if leg.excluded else None,
         "codec": leg.context.codec,
         "live": leg.ended is None,
         "ended": leg.ended.value if leg.ended else None,
         "level_dbfs": None if leg.level_dbfs is None else round(leg.level_dbfs, 1),
         "loss_pct": leg.loss_pct,
         "jitter_ms": leg.jitter_ms,
+        "far_loss_pct": leg.far_loss_pct,
+        "far_jitter_ms": leg.far_jitter_ms,
         "heard_s": round(leg.hops * HOP_SECONDS, 1),
         "net_speech_s": round(verdict.net_speech_s, 2),
         "windows": {

@@ -15,6 +15,7 @@ from streamguard import __version__
 from streamguard.app import Daemon
 from streamguard.config import load_config
 from streamguard.errors import StreamguardError
+from streamguard.sources.rtp_socket import allow_many_sockets
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +26,7 @@ GRACE_S = 0.5
 def run_daemon(config_path: Path) -> int:
     """``streamguard run``: 0 after a graceful end. Raises ConfigError and what start-up raises."""
     config = load_config(config_path)
+    allow_many_sockets()
 
     async def main() -> int:
         daemon = Daemon(config, config_path)
@@ -34,7 +36,7 @@ def run_daemon(config_path: Path) -> int:
         return 1 if daemon.failed else 0
 
     status = 1
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         try:
             status = runner.run(main())
         except* StreamguardError as group:
@@ -61,6 +63,7 @@ def _install_signals(daemon: Daemon) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number)
     loop.add_signal_handler(signal.SIGHUP, daemon.reload)
+    loop.add_signal_handler(signal.SIGUSR1, daemon.drain)
 
 
 def _end_in_any_case(budget_s: float) -> None:
@@ -87,7 +90,7 @@ def _first(group: BaseExceptionGroup[StreamguardError]) -> StreamguardError:
     return error
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     """uvloop where it is installed: it reads sockets in bursts with less work per packet."""
     try:
         import uvloop

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from streamguard.audio.frontend import FrontEnd
+from streamguard.audio.prompts import PromptBook
 from streamguard.audio.settings import GateSettings
 from streamguard.config import Config
 from streamguard.inference.pair import PairNames
@@ -12,10 +13,14 @@ from streamguard.verdict.rejection import judge_window
 
 
 def make_scorer(models: Models, gate: GateSettings, settings: InferenceSettings) -> Scorer:
-    """A scorer whose front ends and window judgements follow one gate."""
+    """A scorer whose front ends and window judgements follow one gate.
+
+    Raises AudioFileError for prompts that cannot be read.
+    """
+    prompts = PromptBook.open(gate.prompts) if gate.prompts else None
     return Scorer(
         models,
-        front_end=lambda leg, left_context: FrontEnd(leg, left_context, gate),
+        front_end=lambda leg, left_context: FrontEnd(leg, left_context, gate, prompts),
         judge=lambda qualities: judge_window(qualities, gate),
         attribution_min_llr=settings.attribution_min_llr,
         attribution_catch_up_hops=settings.attribution_catch_up_hops,

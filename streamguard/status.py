@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from streamguard import __version__
+from streamguard.admission import Admission
 from streamguard.alerts.desk import AlertDesk
 from streamguard.alerts.publisher import Publisher
 from streamguard.alerts.schema import rfc3339
@@ -59,6 +60,7 @@ class StatusBoard:
         self.judging = judging
         self.publisher: Publisher | None = None
         self.sources: dict[str, Source] = {}
+        self.admission = Admission(self.sources)
         self._topics = topics
         self._clock = clock
         self._desk = desk
@@ -122,6 +124,7 @@ class StatusBoard:
             sources_up=up,
             sources=len(self.sources),
             broker=self._broker(),
+            draining=self.admission.draining,
         )
 
     def _batch_age_s(self) -> float:
@@ -186,6 +189,7 @@ class StatusBoard:
             **self.judging.as_json(),
             "load": round(self._load, 3),
             "capacity": {"legs": self._capacity()},
+            "refusing": self.admission.refusal,
             "degraded": "; ".join(reasons) or None,
         }
 
@@ -235,6 +239,12 @@ class StatusBoard:
         busy_s = stats.busy_s - self._busy_before
         self._hops_before, self._busy_before = self._observation.hops, stats.busy_s
         self._load = 0.7 * self._load + 0.3 * busy_s / TICK_S
+        self.admission.observe(
+            dropped=stats.dropped.get("overload", 0),
+            backlogs=stats.backlogs,
+            load=self._load,
+            now=time.monotonic(),
+        )
         if hops:
             metrics.realtime_factor.set(busy_s / (hops * HOP_SECONDS))
         outbox = self._desk.stats()

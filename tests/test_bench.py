@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 
+from streamguard.inference.pair import DEFAULT_ATTRIBUTION, DEFAULT_DETECTOR
 from streamguard.resources import packaged_bundles
 from tests.commands.cli import streamguard
 
-STAGES = {"front_end", "detector_hop", "detector_head", "attribution_hop", "attribution_head"}
+PAIR = {"front_end", "detector_hop", "detector_head", "attribution_hop", "attribution_head"}
+SAME_NETWORKS = {"same_networks_hop", "same_networks_head"}
 
 needs_bundles = pytest.mark.skipif(
-    not {"cnn_lstm", "lava"} <= set(packaged_bundles()), reason="the default bundles are not here"
+    not {DEFAULT_DETECTOR, DEFAULT_ATTRIBUTION, "lava"} <= set(packaged_bundles()),
+    reason="the default bundles are not here",
 )
 
 
@@ -30,9 +33,9 @@ def short_bench() -> dict[str, Any]:
 def test_the_bench_prints_one_object_with_ratios_of_what_it_measured() -> None:
     report = short_bench()
     target, reference = report["targets"]["cpu-fp32"], report["targets"]["reference"]
-    assert set(target["stages"]) == STAGES
+    assert set(target["stages"]) == PAIR | SAME_NETWORKS
     assert target["requested"] == target["effective"]
-    whole = sum(stage["cpu_ms"] for stage in target["stages"].values())
+    whole = sum(target["stages"][name]["cpu_ms"] for name in PAIR)
     assert target["cpu_ms_per_window"] == pytest.approx(whole, rel=0.01)
     if importlib.util.find_spec("torch") is None:
         assert "train" in reference["why_not_measured"]
@@ -40,3 +43,22 @@ def test_the_bench_prints_one_object_with_ratios_of_what_it_measured() -> None:
     else:
         ratio = reference["cpu_ms_per_window"] / target["ways_cpu_ms"]["attribution"]
         assert report["ratios"]["attribution"]["cpu-fp32"] == pytest.approx(ratio, rel=0.01)
+
+
+@needs_bundles
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_the_bench_of_rtp_counts_every_packet_that_it_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("streamguard.bench_rtp._most_legs", lambda: 2)
+    done = streamguard("bench", "--source", "rtp", "--ingest-only", "--seconds", "1", "--json")
+    assert done.code == 0, done.err
+    capacity = done.json()["capacity"]
+    rtp = capacity["rtp"]
+    trial = rtp["best"] or rtp["first_harmed"]
+    assert 2 * 25 < trial["sent"] <= 2 * 50  # legs begin within half a second
+    assert capacity["rtp_legs"] == (rtp["best"]["legs"] if rtp["best"] else 0)
+    assert rtp["path"].startswith("ingest only")
+    assert trial["windows_scored"] == 0
+    assert capacity["budget_ms"] == 500

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from streamguard.config import Config, config_schema, load_config, parse_config
 from streamguard.errors import ConfigError
+from streamguard.inference.pair import DEFAULT_DETECTOR
 from streamguard.resources import packaged_config, packaged_configs
 
 MINIMAL = """\
@@ -33,7 +34,7 @@ def problems(text: str) -> list[str]:
 def test_a_minimal_configuration_gets_every_default() -> None:
     config = parse_config(MINIMAL, "test.yaml")
     assert config.sources[0].name == "trunk"
-    assert config.detector == "cnn_lstm"
+    assert config.detector == DEFAULT_DETECTOR
     assert config.mqtt is None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,17 +19,23 @@ from streamguard.alerts.context import (
 from streamguard.audio.frames import HopQuality, Mask, RawBlock
 from streamguard.clock import LegClock, VirtualClock
 from streamguard.events import (
+    Answered,
     Audio,
     CallEnded,
     CallStarted,
     EndReason,
     Gap,
     GapReason,
+    Hold,
+    Identity,
+    IdentityKind,
     LegEnded,
     LegRole,
     LegStarted,
     LegUpdated,
+    MediaChanged,
     Quality,
+    Resume,
     SourceDown,
     SourceUp,
     Tone,
@@ -36,6 +43,7 @@ from streamguard.events import (
 from streamguard.inference.leg import HopKind
 from streamguard.inference.scorer import HopResult
 from streamguard.monitor import Leg, Monitor
+from streamguard.policy import Exclusion, Policy, PolicySettings, identity_tag
 from streamguard.verdict.calibration import ChannelCalibration, LegModel, LlrAffine
 from streamguard.verdict.scores import (
     Attribution,
@@ -107,6 +115,9 @@ class Record:
     def audio(self, source: str, utc: float) -> None:
         pass
 
+    def finished(self, leg: Leg) -> None:
+        """Told to the metrics; see tests/test_observe.py."""
+
     def lost(self, source: str, seconds: float) -> None:
         self.lost_s += seconds
 
@@ -135,9 +146,17 @@ class House:
         for _ in range(5):
             await asyncio.sleep(0)
 
-    async def start_leg(self, name: str = "leg", role: LegRole = LegRole.CALLER) -> None:
+    async def start_leg(
+        self,
+        name: str = "leg",
+        role: LegRole = LegRole.CALLER,
+        *,
+        identities: tuple[Identity, ...] = (),
+        answered: bool = True,
+    ) -> None:
         await self.monitor.emit(CallStarted("trunk", "call", 0.0))
-        await self.monitor.emit(LegStarted("trunk", "call", name, role, "PCMU", 8000, 0.0))
+        started = LegStarted("trunk", "call", name, role, "PCMU", 8000, 0.0)
+        await self.monitor.emit(replace(started, identities=identities, answered=answered))
 
     async def talk(self, seconds: float, first: int = 0, leg: str = "leg") -> None:
         samples = np.ones(160, np.int16)
@@ -397,3 +416,85 @@ async def test_ended_legs_stay_visible_in_bounded_number(house: House) -> None:
         await house.monitor.emit(LegEnded(f"leg{number}", EndReason.HANGUP, 1.0), live=False)
     assert len(house.monitor.legs()) == 64
     assert all(leg.ended is EndReason.HANGUP for leg in house.monitor.legs())
+
+
+def at_work(block: RawBlock) -> bool:
+    """Whether anything of a block may be heard."""
+    return not any(span.mask & Mask.HOLD for span in block.spans)
+
+
+@pytest.mark.parametrize("role", [LegRole.CALLEE, LegRole.MIXED])
+async def test_a_leg_of_a_role_that_is_not_monitored_is_counted_and_not_heard(
+    house: House, role: LegRole
+) -> None:
+    house.monitor.policy = Policy(PolicySettings(roles=(LegRole.CALLER,)))
+    await house.start_leg(role=role)
+    await house.talk(3.0)
+    (leg,) = house.monitor.legs()
+    assert leg.excluded is Exclusion.ROLE
+    assert house.inference.blocks == []
+    await house.monitor.emit(LegEnded("leg", EndReason.HANGUP, 3.0))
+    await house.settle()
+    assert house.record.ended == [("leg", EndReason.HANGUP)]
+
+
+async def test_a_leg_whose_role_is_learnt_late_is_heard_from_then_on(house: House) -> None:
+    house.monitor.policy = Policy(PolicySettings(roles=(LegRole.CALLER,)))
+    await house.start_leg(role=LegRole.UNKNOWN)
+    await house.talk(3.0)
+    await house.monitor.emit(LegUpdated("leg", LegRole.CALLER))
+    await house.talk(1.0, first=24_000)
+    assert [block.first_sample for block in house.inference.blocks] == [24_000, 28_000]
+
+
+async def test_time_goes_on_while_a_leg_is_not_monitored(house: House) -> None:
+    house.monitor.policy = Policy(PolicySettings(roles=(LegRole.CALLER,)))
+    await house.start_leg(role=LegRole.CALLER)
+    await house.talk(1.0)
+    await house.monitor.emit(LegUpdated("leg", LegRole.CALLEE))
+    await house.talk(1.0, first=8_000)
+    await house.monitor.emit(MediaChanged("leg", "PCMA", 8_000))
+    await house.talk(1.0, first=16_000)
+    await house.monitor.emit(LegUpdated("leg", LegRole.CALLER))
+    await house.talk(0.5, first=24_000)
+    assert [block.first_sample for block in house.inference.blocks] == [0, 4_000, 24_000]
+    assert at_work(house.inference.blocks[-1])
+    (leg,) = house.monitor.legs()
+    assert leg.intake.lost_samples == 0
+
+
+async def test_an_allowed_party_is_not_heard_whatever_its_role_and_its_number_is_forgotten(
+    house: House,
+) -> None:
+    key, ivr = b"a key of the operator", Identity(IdentityKind.NUMBER, "+4930123")
+    settings = PolicySettings.model_validate(
+        {"identity_key": {"env": "X"}, "allow": [identity_tag(key, ivr)]}
+    )
+    house.monitor.policy = Policy(settings, key)
+    await house.start_leg(identities=(ivr,))
+    await house.monitor.emit(LegUpdated("leg", LegRole.CALLEE))
+    await house.talk(3.0)
+    (leg,) = house.monitor.legs()
+    assert (leg.excluded, leg.started.identities) == (Exclusion.ALLOWED, ())
+    assert house.inference.blocks == []
+
+
+@pytest.mark.parametrize("early_media", ["exclude", "monitor"])
+async def test_early_media_is_masked_until_the_answer(house: House, early_media: str) -> None:
+    house.monitor.policy = Policy(PolicySettings.model_validate({"early_media": early_media}))
+    await house.start_leg(answered=False)
+    await house.talk(1.0)
+    await house.monitor.emit(Answered("leg"))
+    await house.talk(1.0, first=8_000)
+    heard = early_media == "monitor"
+    assert [at_work(block) for block in house.inference.blocks] == [heard, heard, True, True]
+
+
+async def test_an_answer_does_not_end_a_hold_nor_a_resume_the_ringing(house: House) -> None:
+    await house.start_leg(answered=False)
+    await house.monitor.emit(Hold("leg"))
+    await house.monitor.emit(Answered("leg"))
+    await house.talk(0.5)
+    await house.monitor.emit(Resume("leg"))
+    await house.talk(0.5, first=4_000)
+    assert [at_work(block) for block in house.inference.blocks] == [False, True]

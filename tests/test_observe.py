@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from streamguard.audio.frames import HopQuality
@@ -73,3 +75,24 @@ async def test_a_late_attribution_counts_nothing_again(leg: Leg) -> None:
     observation = Observation(Metrics(), SystemClock())
     observation.result(leg, HopResult("leg", 0, 5, None, None, kind=HopKind.LATE), 0.010)
     assert counts(observation) == {}
+
+
+async def test_scores_and_ends_are_counted_by_trunk_and_codec(leg: Leg) -> None:
+    observation = Observation(Metrics(), SystemClock())
+    leg.trunk = "carrier-a"
+    observation.result(leg, HopResult("leg", 0, 5, QUALITY, score()), 0.010)
+    observation.finished(leg)
+    text = observation.metrics.render().decode()
+    labels = 'codec="PCMU",source="trunk",trunk="carrier-a"'
+    assert f"streamguard_window_llr_count{{{labels}}} 1.0" in text
+    ended = 'codec="PCMU",source="trunk",state="UNKNOWN",trunk="carrier-a"'
+    assert f"streamguard_legs_total{{{ended}}} 1.0" in text
+
+
+async def test_a_codec_that_nobody_knows_is_one_label(leg: Leg) -> None:
+    observation = Observation(Metrics(), SystemClock())
+    for codec in ("x-1", "x-2"):
+        leg.context = replace(leg.context, codec=codec)
+        observation.finished(leg)
+    assert 'codec="other",' in observation.metrics.render().decode()
+    assert "x-1" not in observation.metrics.render().decode()

@@ -10,7 +10,7 @@ python=$1 venv=$2 level=$3
 }
 case $level in
     runtime) extras=demo,fast,plot ;;
-    full) extras=demo,fast,plot,mic,train,dev ;;
+    full) extras=demo,fast,plot,mic,codecs,srtp,train,dev ;;
     *) echo "setup_env.sh: level must be runtime or full, not '$level'" >&2; exit 2 ;;
 esac
 

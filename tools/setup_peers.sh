@@ -8,7 +8,8 @@ case ${1:-} in
     demo) wanted="espeak-ng:espeak-ng flite:flite aplay:alsa-utils" ;;
     test) wanted="mosquitto:mosquitto mosquitto_sub:mosquitto-clients ffmpeg:ffmpeg
         gst-launch-1.0:gstreamer1.0-tools espeak-ng:espeak-ng flite:flite aplay:alsa-utils
-        pulseaudio:pulseaudio pactl:pulseaudio-utils openssl:openssl tshark:tshark" ;;
+        pulseaudio:pulseaudio pactl:pulseaudio-utils openssl:openssl tshark:tshark
+        sipp:sip-tester baresip:baresip text2wave:festival" ;;
     *) echo "usage: setup_peers.sh demo|test" >&2; exit 2 ;;
 esac
 missing=()
@@ -17,7 +18,8 @@ for pair in $wanted; do
 done
 if [ "$1" = test ]; then
     # Libraries and plugins have no command of their own to look for.
-    for package in libportaudio2 libasound2-plugins gstreamer1.0-plugins-base gstreamer1.0-plugins-good; do
+    for package in libportaudio2 libasound2-plugins gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
+        gstreamer1.0-plugins-bad gstreamer1.0-libav libspeex1; do
         dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
     done
 fi

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import uuid
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
-from streamguard.alerts.commands import CommandError, parse_ack, parse_suppress
+from streamguard.alerts.commands import CommandError, parse_ack, parse_drain, parse_suppress
 from streamguard.alerts.desk import AlertDesk
 from streamguard.alerts.suppression import Suppression
 from streamguard.alerts.topics import Topics
@@ -17,12 +18,18 @@ log = logging.getLogger(__name__)
 
 
 class CommandHandler:
-    """``counts`` has the outcomes: ``ok``, or the code of why a command was refused."""
+    """``counts`` has the outcomes: ``ok``, or the code of why a command was refused.
 
-    def __init__(self, topics: Topics, desk: AlertDesk, clock: Clock) -> None:
+    ``drain`` is called for ``cmd/drain``; who has none to give (a test of the broker) refuses it.
+    """
+
+    def __init__(
+        self, topics: Topics, desk: AlertDesk, clock: Clock, drain: Callable[[], None] | None = None
+    ) -> None:
         self._topics = topics
         self._desk = desk
         self._clock = clock
+        self._drain = drain
         self.counts: Counter[str] = Counter()
 
     async def obey(self, topic: str, payload: bytes, retained: bool) -> dict[str, Any]:
@@ -35,6 +42,8 @@ class CommandHandler:
                 raise CommandError("retained", "commands must not be retained")
             if topic == self._topics.acknowledge:
                 result |= await self._acknowledge(payload)
+            elif topic == self._topics.drain:
+                result |= self._start_draining(payload)
             else:
                 result |= await self._suppress(payload)
         except CommandError as err:
@@ -54,6 +63,14 @@ class CommandHandler:
             "revision": alert.revision,
             "request_id": command.request_id,
         }
+
+    def _start_draining(self, payload: bytes) -> dict[str, Any]:
+        command = parse_drain(payload)
+        if self._drain is None:
+            raise CommandError("no_calls", "nothing here takes calls")
+        log.warning("%s asks to drain", command.operator)
+        self._drain()
+        return {"request_id": command.request_id}
 
     async def _suppress(self, payload: bytes) -> dict[str, Any]:
         command = parse_suppress(payload)

@@ -2,8 +2,9 @@
 
 ``cmd/ack``: ``{"alert_id", "operator", "note"?, "request_id"?}``.
 ``cmd/suppress``: ``{"<field>": value, "operator", "reason", "duration_s", "request_id"?}`` where
-``<field>`` is exactly one of source, leg_role, call_id, alert_id. The answer goes to ``cmd/result``
-and repeats ``request_id``.
+``<field>`` is exactly one of source, leg_role, call_id, alert_id. ``cmd/drain``: ``{"operator",
+"request_id"?}``; no new calls are taken, and the daemon ends with the last one. The answer goes to
+``cmd/result`` and repeats ``request_id``.
 
 Who may command is for the broker's access list to say; operators need credentials of their own. For
 mosquitto::
@@ -12,11 +13,14 @@ mosquitto::
     topic write streamguard/node1/#
     topic read streamguard/node1/cmd/ack
     topic read streamguard/node1/cmd/suppress
+    topic read streamguard/node1/cmd/drain
     user desk
     topic read streamguard/#
     user operator
     topic write streamguard/+/cmd/ack
     topic write streamguard/+/cmd/suppress
+    user administrator
+    topic write streamguard/+/cmd/drain
 """
 
 from __future__ import annotations
@@ -60,6 +64,18 @@ class SuppressCommand:
     reason: str
     duration_s: float
     request_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DrainCommand:
+    operator: str
+    request_id: str | None
+
+
+def parse_drain(payload: bytes) -> DrainCommand:
+    """Raises CommandError."""
+    body = _object(payload, {"operator", "request_id"})
+    return DrainCommand(_text(body, "operator", _NAME_CHARS_MAX), _request_id(body))
 
 
 def parse_ack(payload: bytes) -> AckCommand:

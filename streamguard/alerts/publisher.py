@@ -80,6 +80,7 @@ class Publisher:
 
     Args:
         on_publish_seconds: Called with the time from sending an alert to its acknowledgement.
+        drain: Called when an operator asks for it.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Publisher:
         clock: Clock,
         *,
         on_publish_seconds: Callable[[float], None] = lambda _: None,
+        drain: Callable[[], None] | None = None,
         jitter: Callable[[float], float] = full_jitter,
     ) -> None:
         self._settings = settings
@@ -108,7 +110,7 @@ class Publisher:
         self._deadline: float | None = None
         self._state = LinkState(False, "connecting", clock.utc())
         self._connected_utc = 0.0
-        self._commands = CommandHandler(topics, desk, clock)
+        self._commands = CommandHandler(topics, desk, clock, drain)
         self._results: deque[bytes] = deque(maxlen=_RESULTS_MAX)
         self._stats: bytes | None = None
         self._refused_topics: set[str] = set()
@@ -216,7 +218,8 @@ class Publisher:
         await self._publish_state(link, self._availability("online"))
         self._desk.retained.all_stale()
         if self._settings.commands:
-            await link.subscribe(self._topics.acknowledge, self._topics.suppress)
+            topics = self._topics
+            await link.subscribe(topics.acknowledge, topics.suppress, topics.drain)
         self._enter(LinkState(True, f"MQTT {link.version.value}", self._connected_utc))
 
     async def _send(self, link: Link) -> None:

@@ -66,5 +66,9 @@ class Topics:
         return f"{self.base}/cmd/suppress"
 
     @property
+    def drain(self) -> str:
+        return f"{self.base}/cmd/drain"
+
+    @property
     def result(self) -> str:
         return f"{self.base}/cmd/result"

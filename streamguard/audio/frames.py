@@ -47,6 +47,8 @@ class RawBlock:
     """What of this block is masked, in source-rate samples of the leg."""
     received_at: float
     """Monotonic arrival of the last sample."""
+    codec: str = ""
+    """As in SDP, where it is known: it decides the channel class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ class HopQuality:
     """Level above 4.2 kHz relative to 0.3-3.4 kHz in speech; None without speech."""
     active_frames: int
     """10 ms frames of active speech, 0 to 50."""
+    announcement: bool = False
+    """Whether it is one of the prompts that the operator knows."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

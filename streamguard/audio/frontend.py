@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +10,8 @@ import numpy as np
 from streamguard.audio.frames import Hop, HopQuality, Mask, MaskedSpan, RawBlock
 from streamguard.audio.gate import Gate, hop_fault
 from streamguard.audio.level import BLOCK_SAMPLES, RunningPeak
+from streamguard.audio.line import channel_of
+from streamguard.audio.prompts import PromptBook, PromptListener
 from streamguard.audio.resample import resampler
 from streamguard.audio.ring import Ring
 from streamguard.clock import HOP_SAMPLES, SAMPLE_RATE_HZ
@@ -41,20 +43,28 @@ class FrontEnd:
     the delayed segment begins.
     """
 
-    def __init__(self, leg: str, left_context: int, gate: GateSettings) -> None:
+    def __init__(
+        self,
+        leg: str,
+        left_context: int,
+        gate: GateSettings,
+        prompts: PromptBook | None = None,
+    ) -> None:
         if not 0 <= left_context <= RING_SAMPLES - HOP_SAMPLES:
             raise ValueError(f"left_context {left_context}: allowed are 0 to 56000 samples")
         self._leg = leg
         self._left_context = left_context
         self._settings = gate
+        self._prompts = prompts
         self._tracker = ChannelTracker()
+        self._codec = ""
         self._ring = Ring(RING_SAMPLES)
         self._segment: _Segment | None = None
 
     @property
     def channel(self) -> Channel:
-        """Wide or narrow, as heard so far on this leg."""
-        return self._tracker.channel
+        """Wide or narrow, as heard so far on this leg; or low rate, by its codec."""
+        return channel_of(self._codec, self._tracker.channel)
 
     @property
     def delay(self) -> int:
@@ -65,9 +75,10 @@ class FrontEnd:
         """Usually one hop; two or none where half a second is not a whole number of samples."""
         segment = self._segment
         if segment is None or not segment.continues_with(block):
-            if segment is None or block.rate_hz != segment.rate_hz:
+            if segment is None or (block.rate_hz, block.codec) != (segment.rate_hz, self._codec):
                 self._tracker = ChannelTracker(block.rate_hz)
-            segment = self._segment = _Segment(block, self._settings)
+                self._codec = block.codec
+            segment = self._segment = _Segment(block, self._settings, self._prompts)
             self._ring.restart(segment.first)
         return [self._hop(judged, segment, block) for judged in segment.process(block)]
 
@@ -123,7 +134,7 @@ class _Judged:
 class _Segment:
     """All that must not outlive a talk segment: filter, peak and gate memories, pending samples."""
 
-    def __init__(self, block: RawBlock, settings: GateSettings) -> None:
+    def __init__(self, block: RawBlock, settings: GateSettings, prompts: PromptBook | None) -> None:
         self.number = block.segment
         self.rate_hz = block.rate_hz
         self._next_sample = block.first_sample
@@ -134,6 +145,7 @@ class _Segment:
         self.delay = self._resampler.delay + BLOCK_SAMPLES
         self._levels = RunningPeak()
         self._gate = Gate(settings)
+        self._listener = None if prompts is None else PromptListener(prompts)
         lead = position - self.first + BLOCK_SAMPLES
         self._raw: FloatArray = np.zeros(lead, dtype=np.float32)
         self._spans = [MaskedSpan(self.first, position + self.delay, Mask.DTX)]
@@ -176,6 +188,8 @@ class _Segment:
         samples = self._levels.process(hop, ahead, None if mask is None else mask != 0)
         samples.flags.writeable = False
         quality = self._gate.measure(hop, None if mask is None else mask[:HOP_SAMPLES])
+        if self._listener is not None and self._listener.hear(hop):
+            quality = replace(quality, announcement=True)
         self._index += 1
         return _Judged(self._index - 1, samples, quality)
 

@@ -87,6 +87,8 @@ def hop_fault(quality: HopQuality, settings: GateSettings) -> Rejection | None:
         return Rejection.PACKET_LOSS
     if quality.tone_fraction > settings.max_tone_fraction:
         return Rejection.TONE
+    if quality.announcement:
+        return Rejection.ANNOUNCEMENT
     if quality.clipped_fraction > settings.max_clipped_fraction:
         return Rejection.CLIPPED
     if not speech and quality.level_dbfs < settings.silence_dbfs:

@@ -44,12 +44,13 @@ class Intake:
     A hole in the sample positions is zeros masked LOST, one of more than ten seconds a new segment;
     samples that overlap what is already there are dropped and counted. Positions are those of the
     events; after a change of media or a new segment the next event is taken to follow on, so it
-    does not matter in which rate the source goes on counting. Raises ValueError for a rate outside
-    4,000 to 192,000 Hz.
+    does not matter in which rate the source goes on counting. ``codec`` is passed on. Raises
+    ValueError for a rate outside 4,000 to 192,000 Hz.
     """
 
-    def __init__(self, leg: str, rate_hz: int) -> None:
+    def __init__(self, leg: str, rate_hz: int, codec: str = "") -> None:
         self._leg = leg
+        self._codec = codec
         self._stats: Counter[str] = Counter()
         self._segment = 0
         self._held = False
@@ -91,6 +92,14 @@ class Intake:
             self._fill(end - self._position, mask, blocks)
         return blocks
 
+    def skip(self, first_sample: int, count: int) -> None:
+        """Samples that nobody is to hear: what comes next is a new segment in its own place."""
+        if not self._anchored:
+            self._anchor(first_sample)
+        end = first_sample + self._offset + count
+        if end > self._position:
+            self._new_segment(end)
+
     def tone(self, event: Tone) -> list[RawBlock]:
         """A signalled tone; it may cover samples of the block in progress, and samples to come."""
         if not self._anchored:
@@ -126,9 +135,10 @@ class Intake:
         self._anchor(first_sample)
         return []
 
-    def media_changed(self, rate_hz: int) -> list[RawBlock]:
+    def media_changed(self, rate_hz: int, codec: str = "") -> list[RawBlock]:
         """The codec or the rate changes: a new talk segment; time goes on where it was."""
         self._drop_tail()
+        self._codec = codec
         position = self._position * rate_hz // self._rate_hz
         self._tones.clear()
         self._set_rate(rate_hz)
@@ -268,6 +278,7 @@ class Intake:
                 rate_hz=self._rate_hz,
                 spans=tuple(self._spans),
                 received_at=self._received_at,
+                codec=self._codec,
             )
         )
         self._begin_block(end)

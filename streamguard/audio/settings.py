@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from streamguard.settings import Section
@@ -30,6 +32,9 @@ class GateSettings(Section):
     max_clipped_fraction: float = Field(default=0.01, ge=0.0, le=1.0)
     """Share of samples at full scale above which a hop is not used; loud but clean speech has a
     tenth of it."""
+    prompts: tuple[Path, ...] = ()
+    """Audio files of announcements that may be synthetic: where a leg plays one, it is masked. At
+    most 10 minutes in all; recognised by their sound, over telephone codecs too."""
     max_music_likelihood: float = Field(default=0.8, ge=0.0, le=1.0)
     """Above it a hop is music. High on purpose: speech called music costs a verdict, music called
     speech mostly fails the detector's own checks."""

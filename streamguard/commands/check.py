@@ -11,13 +11,19 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from streamguard.config import Config, SourceSettings, load_config
+from streamguard.audio.prompts import PromptBook
+from streamguard.config import Config, load_config
 from streamguard.console import say_json, terminal
 from streamguard.facts import Judging
 from streamguard.inference.pair import open_models
+from streamguard.policy import Policy
 from streamguard.scoring import pair_names
 from streamguard.settings import secrets_in
-from streamguard.sources.settings import FileSettings, MicSettings, RtpSettings
+from streamguard.sources.audiosocket_settings import AudioSocketSettings
+from streamguard.sources.media_ws_settings import MediaWsSettings
+from streamguard.sources.pcap_settings import PcapSettings
+from streamguard.sources.settings import FileSettings, MicSettings, RtpSettings, SourceSettings
+from streamguard.sources.siprec_settings import SiprecSettings
 from streamguard.verdict.describe import CHANNEL_NAMES, WARNING, describe_rule
 
 
@@ -27,6 +33,8 @@ def check(config_path: Path, *, as_json: bool) -> int:
     models = open_models(pair_names(config))
     try:
         judging = Judging.of(config, models)
+        PromptBook.open(config.gate.prompts)
+        Policy.of(config.policy, config_path)
     finally:
         models.close()
     rule = describe_rule(config.verdict, judging.calibrations, config.prior)
@@ -56,12 +64,22 @@ def _file_warnings(config: Config) -> list[str]:
             except ValueError as err:
                 warnings.append(str(err))
     tls = config.mqtt.tls if config.mqtt is not None else None
-    for path in (tls.ca, tls.cert, tls.key) if tls is not None else ():
+    if tls is not None:
+        warnings += _unreadable("mqtt.tls", (tls.ca, tls.cert, tls.key))
+    for source in config.sources:
+        if isinstance(source, MediaWsSettings) and source.tls is not None:
+            warnings += _unreadable(f"source {source.name}: tls", (source.tls.cert, source.tls.key))
+    return warnings
+
+
+def _unreadable(key: str, paths: tuple[Path | None, ...]) -> list[str]:
+    warnings = []
+    for path in paths:
         if path is not None:
             try:
                 path.open("rb").close()
             except OSError as err:
-                warnings.append(f"mqtt.tls: cannot read {path} ({err.strerror})")
+                warnings.append(f"{key}: cannot read {path} ({err.strerror})")
     return warnings
 
 
@@ -73,7 +91,9 @@ def _source_warnings(source: SourceSettings) -> list[str]:
                 sock.bind((str(source.host), 0))
         except OSError as err:
             return [f"source {source.name}: cannot listen on {source.host} here: {err.strerror}"]
-    if isinstance(source, FileSettings):
+    if isinstance(source, MediaWsSettings | SiprecSettings):
+        return list(source.warnings())
+    if isinstance(source, FileSettings | PcapSettings):
         return [f"source {source.name}: no such file: {p}" for p in source.paths if not p.exists()]
     return []
 
@@ -87,9 +107,22 @@ def source_text(source: SourceSettings) -> str:
             if len(ports) > 1:
                 where = f"{ports[0]}-{ports[-1]} ({len(ports)} ports)"
             return f"RTP on {source.host}, UDP {where}, role {source.role}"
-        case FileSettings():
+        case AudioSocketSettings():
+            return f"AudioSocket on {source.listen}, role {source.role}"
+        case MediaWsSettings():
+            entries = ", ".join(f"{entry.dialect} {entry.path}" for entry in source.paths)
+            secure = "TLS" if source.tls else "no TLS"
+            return f"WebSockets on {source.listen} ({secure}): {entries}"
+        case SiprecSettings():
+            places = ", ".join(map(str, source.listen))
+            known = (
+                "peers log in" if source.digest else f"from {len(source.allow) or 'any'} network(s)"
+            )
+            return f"SIPREC on {places} ({known}), at most {source.max_calls} calls"
+        case FileSettings() | PcapSettings():
             pace = "as fast as possible" if source.speed == 0 else f"{source.speed:g}x"
-            return f"{len(source.paths)} file(s), {pace}{', looped' if source.loop else ''}"
+            what = "file" if isinstance(source, FileSettings) else "capture"
+            return f"{len(source.paths)} {what}(s), {pace}{', looped' if source.loop else ''}"
         case MicSettings():
             return f"sound card {source.device if source.device is not None else '(default)'}"
 

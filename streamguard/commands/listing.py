@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
@@ -11,6 +13,7 @@ from streamguard.console import complain, say, say_json
 from streamguard.errors import BundleError, MissingExtraError, SourceError
 from streamguard.inference.bundle import Bundle, find_bundle, load_bundle
 from streamguard.resources import packaged_bundles, packaged_targets
+from streamguard.verdict.calibration import ChannelCalibration
 
 
 def devices(*, as_json: bool) -> int:
@@ -86,9 +89,32 @@ def models(*, as_json: bool) -> int:
                 facts["sha256"][:12],
             )
         Console().print(table)
+        for line in (line for bundle in bundles for line in _false_alarms(bundle)):
+            say(line)
         for problem in broken:
             complain(f"broken: {problem['name']}: {problem['error']}")
     return 1 if broken else 0
+
+
+def _false_alarms(bundle: Bundle) -> Iterator[str]:
+    """What the default rule is expected to raise for nothing, where that was counted."""
+    for precision, channels in bundle.calibrations.items():
+        for channel, calibration in channels.items():
+            if (seen := calibration.false_alarms) is not None:
+                yield (
+                    f"{bundle.name} {precision} {channel}: {seen.raised} of {seen.legs} human legs "
+                    f"({seen.hours:.2f} h, {seen.speakers} speakers, {seen.sources} sources) "
+                    f"raised; per 1,000 call-hours {seen.per_1000_call_hours:.0f}, below "
+                    f"{seen.upper_95:.0f} with 95 % confidence (extrapolated)"
+                )
+
+
+def _calibration_json(calibration: ChannelCalibration) -> dict[str, Any]:
+    alarms = calibration.false_alarms
+    return {
+        "exposure": asdict(calibration.exposure),
+        "false_alarms": None if alarms is None else asdict(alarms),
+    }
 
 
 def _model_json(bundle: Bundle) -> dict[str, Any]:
@@ -100,6 +126,10 @@ def _model_json(bundle: Bundle) -> dict[str, Any]:
         "task": str(manifest.task),
         "precisions": sorted({graph.precision for graph in manifest.graphs.values()}),
         "channels": sorted(channels),
+        "calibration": {
+            precision: {channel.value: _calibration_json(part) for channel, part in table.items()}
+            for precision, table in bundle.calibrations.items()
+        },
         "metrics": dict(manifest.metrics),
         "licence": manifest.licence,
         "trained_on": manifest.trained_on,

@@ -39,6 +39,7 @@ REJECTION_COLOURS = {
     Rejection.UNCALIBRATED: "#dce775",
     Rejection.OUT_OF_DISTRIBUTION: "#f06292",
     Rejection.LOW_CONFIDENCE: "#ffd54f",
+    Rejection.ANNOUNCEMENT: "#a1887f",
 }
 MAX_COLUMNS = 4000
 """Columns of the waveform's envelope: more than a screen has, fewer than the samples."""

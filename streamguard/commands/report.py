@@ -20,7 +20,7 @@ _RANK = {State.BONAFIDE: 0, State.UNKNOWN: 1, State.SUSPECT: 2, State.SPOOF: 3}
 
 @dataclass(frozen=True, slots=True)
 class LegReport:
-    """One channel of a file."""
+    """One channel of a file, or one leg of a call in a capture."""
 
     index: int
     verdict: Verdict
@@ -29,6 +29,12 @@ class LegReport:
     """Channel class: wide, narrow, ..."""
     course: tuple[tuple[float, State, float], ...] = ()
     """(end_s, state, LLR of the leg) after each window."""
+    call: int | None = None
+    """Of a capture: which of its calls, from 0 in the order of their beginning."""
+    role: str = ""
+    """Of a capture: who speaks."""
+    codec: str = ""
+    """Of a capture: as the leg began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +99,19 @@ def _window_json(window: WindowScore) -> dict[str, Any]:
     }
 
 
+def _captured_json(leg: LegReport) -> dict[str, Any]:
+    if leg.call is None:
+        return {}
+    return {"call": leg.call, "role": leg.role, "codec": leg.codec}
+
+
 def report_json(
     report: FileReport, detector: ModelFacts, attribution: ModelFacts | None
 ) -> dict[str, Any]:
     """One object of ``analyze --json``; public, see tests/contract.
 
-    Several channels add ``leg`` and ``legs``; a file that breaks off has ``file``, ``error``, and
+    Several channels add ``leg`` and ``legs``; so does a capture, whose legs have ``call``, ``role``
+    and ``codec`` besides. A file that breaks off has ``file``, ``error``, and
     what was played of it as ``partial``.
     """
     if report.error is not None:
@@ -117,7 +130,7 @@ def report_json(
             "attribution": _model(attribution) if attribution else None,
         },
     }
-    if len(report.legs) > 1:
+    if len(report.legs) > 1 or worst.call is not None:
         out["leg"] = worst.index
         out["legs"] = [
             {
@@ -126,6 +139,7 @@ def report_json(
                 "channel": leg.channel,
                 "verdict": _verdict_json(leg.verdict),
                 "windows": [_window_json(w) for w in leg.windows],
+                **_captured_json(leg),
             }
             for leg in report.legs
         ]

@@ -34,7 +34,14 @@ def _name(file: str) -> str:
 
 
 def _leg_name(report: FileReport, leg: LegReport) -> str:
+    if leg.call is not None:
+        return f"{_name(report.file)} [{_who(leg)}]"
     return _name(report.file) + (f" [{leg.index}]" if len(report.legs) > 1 else "")
+
+
+def _who(leg: LegReport) -> str:
+    """Of a capture."""
+    return f"call {leg.call} {leg.role}"
 
 
 def _summary(reports: Sequence[FileReport]) -> Table:
@@ -70,6 +77,8 @@ def _remarks(report: FileReport) -> Iterator[str]:
     yield from report.notes
     for leg in report.legs:
         where = f"channel {leg.index}: " if len(report.legs) > 1 else ""
+        if leg.call is not None:
+            where = f"{_who(leg)}: "
         said = _likely(leg.verdict.attribution)
         if said:
             yield f"{where}{said}"

@@ -29,25 +29,33 @@ class Synthesizer:
     arguments: tuple[str, ...]
     """``{text}`` and ``{wav}`` stand for the two files."""
 
+    encoding: str = "utf-8"
+    """Of the text file."""
+
     def speak(self, text: str) -> npt.NDArray[np.float64]:
         """The text as speech at 8 kHz, full scale 1.0. Raises DemoError if the program fails."""
         with tempfile.TemporaryDirectory(prefix="streamguard-demo-") as folder:
-            source, wav = Path(folder) / "text.txt", Path(folder) / "speech.wav"
-            source.write_text(text + "\n", encoding="ascii")
-            command = [
-                self.program,
-                *(part.format(text=source, wav=wav) for part in self.arguments),
-            ]
-            try:
-                subprocess.run(  # noqa: S603  # one of the fixed commands below, with our own text
-                    command, check=True, capture_output=True, timeout=_TIMEOUT_S
-                )
-            except subprocess.CalledProcessError as err:
-                said = err.stderr.decode(errors="replace").strip()[-200:]
-                raise DemoError(f"{self.name} failed with status {err.returncode}: {said}") from err
-            except (OSError, subprocess.TimeoutExpired) as err:
-                raise DemoError(f"{self.name} failed: {err}") from err
+            wav = Path(folder) / "speech.wav"
+            self.render(text, wav)
             return read_sound(wav)
+
+    def render(self, text: str, wav: Path) -> None:
+        """Write the WAV file, and the text beside it. Raises DemoError if the program fails."""
+        source = wav.with_suffix(".txt")
+        source.write_text(text + "\n", encoding=self.encoding)
+        command = [
+            self.program,
+            *(part.format(text=source, wav=wav) for part in self.arguments),
+        ]
+        try:
+            subprocess.run(  # noqa: S603  # fixed commands, with our own text
+                command, check=True, capture_output=True, timeout=_TIMEOUT_S
+            )
+        except subprocess.CalledProcessError as err:
+            said = err.stderr.decode(errors="replace").strip()[-200:]
+            raise DemoError(f"{self.name} failed with status {err.returncode}: {said}") from err
+        except (OSError, subprocess.TimeoutExpired) as err:
+            raise DemoError(f"{self.name} failed: {err}") from err
 
 
 SYNTHESIZERS: Final = (

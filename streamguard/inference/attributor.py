@@ -13,7 +13,8 @@ from streamguard.clock import WINDOW_HOPS
 from streamguard.errors import BundleError
 from streamguard.inference.leg import LegState, Slot
 from streamguard.inference.network import Network
-from streamguard.verdict.labels import LabelRules, label_window
+from streamguard.verdict.labels import GENERATOR_OOD_ALPHA, LabelRules, label_window
+from streamguard.verdict.rejection import OOD_ALPHA
 from streamguard.verdict.scores import Attribution, Channel, WindowScore
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ class Attributor:
             technology_of=tuple(g.technology for g in manifest.labels.generator),
             technology_floor=thresholds.technology or 0.0,
             generator_floor=thresholds.generator or 0.0,
+            ood_alpha=thresholds.ood or OOD_ALPHA,
+            generator_ood_alpha=thresholds.generator_ood or GENERATOR_OOD_ALPHA,
         )
         self._pending: dict[str, _Pending] = {}
         self._parts: dict[str, dict[tuple[int, int], Row]] = {}
@@ -122,7 +125,8 @@ class Attributor:
                 self.counts["lost"] += 1
                 continue
             calibration = self._network.bundle.calibration(self._network.precision, pending.channel)
-            labels = label_window(technology, generator, self._rules, calibration)
+            ood = float(row["ood"][0]) if "ood" in row else None
+            labels = label_window(technology, generator, self._rules, calibration, ood)
             self.counts["attributed"] += 1
             done.append(Attributed(pending.leg.name, pending.segment, pending.index, labels))
         return done

@@ -15,7 +15,9 @@ from streamguard.errors import BundleError
 from streamguard.inference.onnx_scan import NotOnnxError, has_external_data
 from streamguard.inference.plain import PlainDataError, parse_plain
 from streamguard.inference.schema import (
+    CONFORMAL_TABLES,
     MANIFEST,
+    AnswersDoc,
     CalibrationDoc,
     GraphSpec,
     Manifest,
@@ -138,13 +140,19 @@ def _parse(file: Path, data: bytes) -> Manifest:
 
 
 def _calibration(doc: CalibrationDoc) -> ChannelCalibration:
-    conformal = doc.conformal
+    answers = doc.answers or AnswersDoc()
+    tables: dict[str, ConformalTable] = {}
+    for name in CONFORMAL_TABLES if doc.conformal else ():
+        if scores := getattr(doc.conformal, name):
+            tables[name] = ConformalTable(scores)
     return ChannelCalibration(
         llr=doc.llr,
         leg=doc.leg,
-        technology=ConformalTable(conformal.technology) if conformal else None,
-        generator=ConformalTable(conformal.generator) if conformal else None,
+        technology_answers=answers.technology,
+        generator_answers=answers.generator,
+        false_alarms=doc.false_alarms,
         exposure=doc.exposure,
+        **tables,
     )
 
 

@@ -44,6 +44,8 @@ class WorkerStats:
     undelivered: int
     """Results that the event loop has not taken yet."""
     batches: int
+    backlogs: int
+    """Batches behind which a whole further batch of live audio waited."""
     batch_sizes: Mapping[int, int]
     """Blocks per batch -> batches."""
     busy_s: float
@@ -85,6 +87,7 @@ class Shared:
     processed: int = 0
     undelivered: int = 0
     batches: int = 0
+    backlogs: int = 0
     batch_sizes: Counter[int] = field(default_factory=Counter)
     busy_s: float = 0.0
     busy_since: float | None = None

@@ -10,6 +10,10 @@ from streamguard.inference.ort import OrtEngine
 from streamguard.inference.scorer import Models
 from streamguard.inference.target import load_target
 
+DEFAULT_DETECTOR = "cnn_lstm"
+DEFAULT_ATTRIBUTION = "lava"
+"""The packaged pair: chosen by measurement on sources that trained neither (their cards)."""
+
 
 @dataclass(frozen=True, slots=True)
 class PairNames:

@@ -8,15 +8,22 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from types import MappingProxyType
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
 
 from streamguard.clock import HOP_SAMPLES, SAMPLE_RATE_HZ, WINDOW_HOPS
-from streamguard.verdict.calibration import Exposure, LegModel, LlrAffine
+from streamguard.verdict.calibration import (
+    Answers,
+    Exposure,
+    FalseAlarms,
+    LegModel,
+    LlrAffine,
+    Reliability,
+)
 from streamguard.verdict.scores import Channel
 
 MAX_LEFT_CONTEXT = SAMPLE_RATE_HZ
@@ -43,6 +50,9 @@ FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\.onn
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Size = Annotated[int, Field(ge=1, le=MAX_TENSOR_ITEMS)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Shares = Annotated[tuple[Share, ...], Field(min_length=1, max_length=100_000)]
+Numbers = Annotated[tuple[float, ...], Field(min_length=1, max_length=100_000)]
+Alpha = Annotated[float, Field(gt=0.0, lt=0.5)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +118,28 @@ class Labels:
 
 @dataclass(frozen=True, slots=True)
 class ConformalDoc:
-    """Sorted nonconformity scores 1 - p(label) of held-out clips."""
+    """Sorted scores of held-out clips; null where the bundle has no such score."""
 
-    technology: Annotated[tuple[Share, ...], Field(min_length=1, max_length=100_000)]
-    generator: Annotated[tuple[Share, ...], Field(min_length=1, max_length=100_000)]
+    technology: Shares | None = None
+    """1 - p(true label)."""
+    generator: Shares | None = None
+    ood: Numbers | None = None
+    """The head's output ``ood``: of both classes for detection, of spoofed clips otherwise."""
+    generator_ood: Numbers | None = None
+    """The same, of clips of listed generators."""
+    generator_sme: Numbers | None = None
+    """Softmax energy of the generator logits, of clips of listed generators."""
+
+
+CONFORMAL_TABLES = tuple(table.name for table in fields(ConformalDoc))
+
+
+@dataclass(frozen=True, slots=True)
+class AnswersDoc:
+    """What the confidence of each head means."""
+
+    technology: Answers = field(default_factory=Answers)
+    generator: Answers = field(default_factory=Answers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,15 +149,22 @@ class CalibrationDoc:
     llr: LlrAffine | None = None
     leg: LegModel | None = None
     conformal: ConformalDoc | None = None
+    answers: AnswersDoc | None = None
+    false_alarms: FalseAlarms | None = None
     exposure: Exposure = field(default_factory=Exposure)
 
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """Softmax confidence below which a label is not said (1: never said); None for detection."""
+    """When the bundle abstains."""
 
     technology: Share | None = None
+    """Calibrated confidence below which a label is not said (1: never said); None for detection."""
     generator: Share | None = None
+    ood: Alpha | None = None
+    """A window is out of distribution at a conformal p-value of ``ood`` below this."""
+    generator_ood: Alpha | None = None
+    """The generator alone is, at a p-value of both its scores below this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,10 +216,14 @@ def inconsistencies(manifest: Manifest) -> Iterator[str]:
         yield from (f"graphs.{name}.{problem}" for problem in _graph(manifest, graph))
     yield from _partners(manifest)
     yield from _calibration(manifest)
-    set_thresholds = (manifest.thresholds.technology, manifest.thresholds.generator)
-    if manifest.task == "detection" and set_thresholds != (None, None):
-        yield "thresholds: must be empty for detection"
-    if manifest.task == "attribution" and None in set_thresholds:
+    yield from _thresholds(manifest.task, manifest.thresholds)
+
+
+def _thresholds(task: Task, thresholds: Thresholds) -> Iterator[str]:
+    of_labels = (thresholds.technology, thresholds.generator)
+    if task == "detection" and (*of_labels, thresholds.generator_ood) != (None, None, None):
+        yield "thresholds: detection has none but ood"
+    if task == "attribution" and None in of_labels:
         yield "thresholds: attribution needs technology and generator"
 
 
@@ -270,8 +309,10 @@ def _logits(manifest: Manifest, graph: GraphSpec) -> Iterator[str]:
             yield f"outputs: {name} is missing"
         elif outputs[name].row != (size,):
             yield f"outputs.{name}.shape: {list(outputs[name].shape)}: must be [batch, {size}]"
-    for name in outputs.keys() - needed.keys() - {"embedding"}:
-        yield f"outputs.{name}: unknown; allowed are {', '.join(needed)}, embedding"
+    if "ood" in outputs and outputs["ood"].row != (1,):
+        yield f"outputs.ood.shape: {list(outputs['ood'].shape)}: must be [batch, 1]"
+    for name in outputs.keys() - needed.keys() - {"embedding", "ood"}:
+        yield f"outputs.{name}: unknown; allowed are {', '.join(needed)}, embedding, ood"
 
 
 def _partners(manifest: Manifest) -> Iterator[str]:
@@ -296,23 +337,32 @@ def _partners(manifest: Manifest) -> Iterator[str]:
 
 
 def _calibration(manifest: Manifest) -> Iterator[str]:
+    scored = [graph for graph in manifest.graphs.values() if graph.unit != "hop"]
+    tells_ood = all(any(t.name == "ood" for t in graph.outputs) for graph in scored)
     for precision, channels in manifest.calibration.items():
         for channel, doc in channels.items():
             at = f"calibration.{precision}.{channel}"
-            yield from (f"{at}.{problem}" for problem in _calibration_of(manifest.task, doc))
+            yield from (f"{at}.{problem}" for problem in _calibration_of(manifest, doc))
+            conformal = doc.conformal
+            if not tells_ood and conformal and (conformal.ood or conformal.generator_ood):
+                yield f"{at}.conformal: ood: the graphs have no such output"
 
 
-def _calibration_of(task: Task, doc: CalibrationDoc) -> Iterator[str]:
-    if task == "detection":
+def _calibration_of(manifest: Manifest, doc: CalibrationDoc) -> Iterator[str]:
+    conformal = doc.conformal or ConformalDoc()
+    of_labels = (conformal.technology, conformal.generator)
+    if manifest.task == "detection":
         if doc.llr is None or doc.leg is None:
             yield "llr, leg: detection needs both"
-        if doc.conformal is not None:
-            yield "conformal: must be null for detection"
+        if (*of_labels, conformal.generator_ood, conformal.generator_sme) != (None,) * 4:
+            yield "conformal: detection has none but ood"
+        if doc.answers is not None:
+            yield "answers: must be null for detection"
     else:
-        if doc.llr is not None or doc.leg is not None:
-            yield "llr, leg: must be null for attribution"
-        if doc.conformal is None:
-            yield "conformal: attribution needs it"
+        if doc.llr is not None or doc.leg is not None or doc.false_alarms is not None:
+            yield "llr, leg, false_alarms: must be null for attribution"
+        if None in of_labels:
+            yield "conformal: attribution needs technology and generator"
     if doc.llr is not None and doc.llr.scale <= 0:
         yield f"llr.scale: {doc.llr.scale}: must be above 0, or the sign of every score turns"
     if doc.leg is not None:
@@ -322,12 +372,46 @@ def _calibration_of(task: Task, doc: CalibrationDoc) -> Iterator[str]:
             yield "leg: between_sd must be at least 0 and within_sd above 0"
         if doc.leg.correlation_hops < 1:
             yield f"leg.correlation_hops: {doc.leg.correlation_hops}: must be at least 1"
-    if doc.conformal is not None:
-        for field in ("technology", "generator"):
-            scores = getattr(doc.conformal, field)
-            if any(a > b for a, b in itertools.pairwise(scores)):
-                yield f"conformal.{field}: must be sorted"
-    exposure = doc.exposure
-    counts = (exposure.clips, exposure.legs, exposure.speakers, exposure.sources, exposure.hours)
-    if min(counts) < 0:
+    for name in CONFORMAL_TABLES:
+        if not _ascends(getattr(conformal, name) or ()):
+            yield f"conformal.{name}: must be sorted"
+    if doc.answers is not None:
+        yield from _answers(manifest.labels, doc.answers)
+    if doc.false_alarms is not None and min(_numbers(doc.false_alarms)) < 0:
+        yield "false_alarms: must not be negative"
+    if min(_numbers(doc.exposure)) < 0:
         yield "exposure: must not be negative"
+
+
+def _answers(labels: Labels, doc: AnswersDoc) -> Iterator[str]:
+    known = {
+        "technology": set(labels.technology),
+        "generator": {generator.name for generator in labels.generator},
+    }
+    for head, answers in (("technology", doc.technology), ("generator", doc.generator)):
+        if answers.temperature <= 0:
+            yield f"answers.{head}.temperature: {answers.temperature}: must be above 0"
+        for name in answers.labels.keys() - known[head]:
+            yield f"answers.{head}.labels.{name}: no such label"
+        lines = dict(answers.labels) | ({"common": answers.common} if answers.common else {})
+        for name, line in lines.items():
+            if problem := _line(line):
+                yield f"answers.{head}.{name}: {problem}"
+
+
+def _line(line: Reliability) -> str | None:
+    if not line.confidence or len(line.confidence) != len(line.right):
+        return "confidence and right must be as long as each other, and not empty"
+    if min(*line.confidence, *line.right) < 0 or max(*line.confidence, *line.right) > 1:
+        return "confidence and right lie between 0 and 1"
+    if len(set(line.confidence)) < len(line.confidence) or not _ascends(line.confidence):
+        return "confidence must rise"
+    return None if _ascends(line.right) else "right must not fall"
+
+
+def _ascends(values: Sequence[float]) -> bool:
+    return all(a <= b for a, b in itertools.pairwise(values))
+
+
+def _numbers(doc: FalseAlarms | Exposure) -> list[float]:
+    return [value for value in asdict(doc).values() if not isinstance(value, str)]

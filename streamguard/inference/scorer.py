@@ -25,12 +25,14 @@ from streamguard.inference.leg import (
     rounds,
 )
 from streamguard.inference.network import HopOutput, Network
+from streamguard.verdict.rejection import OOD_ALPHA, is_strange
 from streamguard.verdict.scores import Attribution, Rejection, WindowScore
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from streamguard.inference.network import Row
+    from streamguard.verdict.calibration import ChannelCalibration
 
 FRAME_SECONDS = 0.01
 """Of the gate's speech frames."""
@@ -122,6 +124,7 @@ class Scorer:
             attributor = Attributor(models.attribution, self._attribution_counts)
         self._models = models
         self._detector = models.detector
+        self._ood_alpha = bundle.manifest.thresholds.ood or OOD_ALPHA
         self._attributor = attributor
 
     @property
@@ -298,10 +301,9 @@ class Scorer:
         windows = [self._parts_of(draft) for draft in drafts]
         asked = [parts for parts in windows if parts]
         rows = iter(self._detector.windows(asked))
-        logits = [float(next(rows)["logit"][0]) if parts else None for parts in windows]
         return [
-            self._window_score(draft, logit) if draft.window else None
-            for draft, logit in zip(drafts, logits, strict=True)
+            self._window_score(draft, next(rows) if parts else {}) if draft.window else None
+            for draft, parts in zip(drafts, windows, strict=True)
         ]
 
     def _parts_of(self, draft: Draft) -> list[Row]:
@@ -310,18 +312,17 @@ class Scorer:
             return []
         return parts
 
-    def _window_score(self, draft: Draft, logit: float | None) -> WindowScore:
+    def _window_score(self, draft: Draft, row: Row) -> WindowScore:
+        """``row``: what the head says of the window; empty where it was not asked."""
         window = draft.window
         self.counts["windows"] += 1
-        raw = logit if logit is not None and np.isfinite(logit) else None
+        raw = float(row["logit"][0]) if row and np.isfinite(row["logit"][0]) else None
+        ood = float(row["ood"][0]) if "ood" in row else None
         calibration = self._detector.bundle.calibration(self._detector.precision, draft.channel)
         affine = calibration.llr if calibration is not None else None
         rejected = self._judge([slot.quality for slot in window])
-        if rejected is None and affine is None:
-            rejected = Rejection.UNCALIBRATED
-        if rejected is None and raw is None:
-            # The gate found speech in it, but the network gave no number for it.
-            rejected = Rejection.OUT_OF_DISTRIBUTION
+        if rejected is None:
+            rejected = self._distrust(raw, ood, calibration)
         added = window if draft.first else window[-1:]
         frames = sum(slot.quality.active_frames for slot in added if slot.quality is not None)
         return WindowScore(
@@ -338,7 +339,18 @@ class Scorer:
             net_speech_s=frames * FRAME_SECONDS,
             channel=draft.channel,
             received_at=draft.received_at,
+            ood=ood,
         )
+
+    def _distrust(
+        self, raw: float | None, ood: float | None, calibration: ChannelCalibration | None
+    ) -> Rejection | None:
+        """Why the detector's own numbers are no evidence, although the gate heard speech."""
+        if calibration is None or calibration.llr is None:
+            return Rejection.UNCALIBRATED
+        if raw is None or is_strange(ood, calibration.ood, self._ood_alpha):
+            return Rejection.OUT_OF_DISTRIBUTION
+        return None
 
     def _line_up(
         self,

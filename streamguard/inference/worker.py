@@ -152,6 +152,7 @@ class InferenceWorker:
                 in_flight=shared.in_flight,
                 undelivered=shared.undelivered,
                 batches=shared.batches,
+                backlogs=shared.backlogs,
                 batch_sizes=dict(shared.batch_sizes),
                 busy_s=shared.busy_s,
                 busy_since=shared.busy_since,
@@ -316,6 +317,7 @@ class InferenceWorker:
             shared.processed += batch.taken
             shared.undelivered += len(results)
             shared.busy_s += busy_s
+            shared.backlogs += shed
             if batch.blocks:
                 shared.batches += 1
                 shared.batch_sizes[len(batch.blocks)] += 1

@@ -130,20 +130,21 @@ class JitterEstimator:
     """
 
     def __init__(self, rate_hz: int) -> None:
-        self._rate_hz = rate_hz
+        self.rate_hz = rate_hz
+        """Of the timestamps."""
         self._last: tuple[int, float] | None = None
         self._jitter = 0.0
 
     @property
     def jitter_s(self) -> float:
-        return self._jitter / self._rate_hz
+        return self._jitter / self.rate_hz
 
     def update(self, timestamp: int, arrived_at: float) -> None:
         """Account for one media packet; those with a fixed timestamp (events) stay out."""
         if self._last is not None:
             sent = signed32(timestamp - self._last[0])
-            difference = abs((arrived_at - self._last[1]) * self._rate_hz - sent)
-            if difference <= self._rate_hz:
+            difference = abs((arrived_at - self._last[1]) * self.rate_hz - sent)
+            if difference <= self.rate_hz:
                 self._jitter += (difference - self._jitter) / 16
         self._last = (timestamp, arrived_at)
 

@@ -1,4 +1,4 @@
-"""RTP, RTCP BYE and telephone-event on the wire: bytes in, a typed result out.
+"""RTP and telephone-event on the wire, and RTCP beside them: bytes in, a typed result out.
 
 RFC 3550 (RTP, RTCP), RFC 5761 (both on one port), RFC 4733 (telephone-event). Nothing here keeps
 state, does I/O, or raises for what a peer sent: a datagram that cannot be used is a ``Malformed``.
@@ -10,14 +10,14 @@ import enum
 import struct
 from dataclasses import dataclass
 
+from streamguard.protocols.rtcp import RTCP_TYPES, RtcpPacket, parse_rtcp
+
 HEADER_BYTES = 12
-MAX_PAYLOAD_BYTES = 1_600
-"""200 ms of G.711: no telephone packs more into a packet, and an Ethernet frame holds no more."""
+MAX_PAYLOAD_BYTES = 5_760
+"""60 ms of L16 at 48 kHz, in fragments; of everything else, an Ethernet frame holds no more."""
 
 _VERSION_BITS = 0x80
 _VERSION_MASK = 0xC0
-_RTCP_TYPES = range(192, 224)  # RFC 5761 section 4: the second byte of RTCP, never that of RTP
-_RTCP_BYE = 203
 _EVENT_BYTES = 4
 _EVENT_NAMES = (*(str(digit) for digit in range(10)), "*", "#", "A", "B", "C", "D", "flash")
 
@@ -52,14 +52,6 @@ class RtpPacket:
 
 
 @dataclass(frozen=True, slots=True)
-class RtcpPacket:
-    """A compound RTCP packet, reduced to what a listener acts on."""
-
-    leaving: tuple[int, ...]
-    """SSRCs of its BYE packets."""
-
-
-@dataclass(frozen=True, slots=True)
 class TelephoneEvent:
     """The first event report of an RFC 4733 payload."""
 
@@ -78,8 +70,8 @@ class TelephoneEvent:
 
 def parse(datagram: bytes) -> RtpPacket | RtcpPacket | Malformed:
     """Tell RTP from RTCP on one port and take either apart (RFC 3550 section 5.1, RFC 5761)."""
-    if len(datagram) >= 2 and datagram[1] in _RTCP_TYPES:
-        return parse_rtcp(datagram)
+    if len(datagram) >= 2 and datagram[1] in RTCP_TYPES:
+        return parse_rtcp(datagram) or Malformed.RTCP
     size = len(datagram)
     if size < HEADER_BYTES:
         return Malformed.SHORT
@@ -114,31 +106,6 @@ def parse(datagram: bytes) -> RtpPacket | RtcpPacket | Malformed:
     )
 
 
-def parse_rtcp(datagram: bytes) -> RtcpPacket | Malformed:
-    """Walk a compound packet (RFC 3550 section 6) and collect who leaves.
-
-    A BYE on its own is taken too: reduced-size RTCP (RFC 5506), and simple senders.
-    """
-    leaving: list[int] = []
-    offset = 0
-    while offset < len(datagram):
-        if offset + 4 > len(datagram):
-            return Malformed.RTCP
-        first, kind, words = struct.unpack_from("!BBH", datagram, offset)
-        stop = offset + 4 + 4 * words
-        if first & _VERSION_MASK != _VERSION_BITS or kind not in _RTCP_TYPES:
-            return Malformed.RTCP
-        if stop > len(datagram):
-            return Malformed.RTCP
-        if kind == _RTCP_BYE:
-            count = first & 0x1F
-            if count > words:
-                return Malformed.RTCP
-            leaving.extend(struct.unpack_from(f"!{count}I", datagram, offset + 4))
-        offset = stop
-    return RtcpPacket(tuple(leaving)) if datagram else Malformed.RTCP
-
-
 def parse_telephone_event(payload: bytes) -> TelephoneEvent | None:
     """RFC 4733 section 2.3; None where it is too short to be one."""
     if len(payload) < _EVENT_BYTES:
@@ -158,12 +125,6 @@ def build_packet(packet: RtpPacket) -> bytes:
         packet.ssrc & 0xFFFF_FFFF,
     )
     return header + packet.payload
-
-
-def build_bye(ssrc: int) -> bytes:
-    """An empty receiver report and a BYE: the smallest legal compound packet."""
-    report = struct.pack("!BBHI", _VERSION_BITS, 201, 1, ssrc)
-    return report + struct.pack("!BBHI", _VERSION_BITS | 1, _RTCP_BYE, 1, ssrc)
 
 
 def build_telephone_event(event: TelephoneEvent) -> bytes:

@@ -11,6 +11,7 @@ A source is run by somebody (the supervisor, ``analyze``), to whom these rules h
 
 from __future__ import annotations
 
+import enum
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -37,6 +38,15 @@ class SourceStats:
     """Monotonic time of the newest audio: a process that lives may yet hear nothing."""
 
 
+class Refusal(enum.StrEnum):
+    """Why no new calls are taken; those that are up go on."""
+
+    DRAINING = "draining"
+    """The daemon ends when the last call has ended: another node should take the next one."""
+    OVERLOAD = "overload"
+    """Inference drops audio of the calls that are up."""
+
+
 class Source(Protocol):
     """One configured origin of audio."""
 
@@ -46,6 +56,13 @@ class Source(Protocol):
 
     async def run(self, emit: Emit) -> None:
         """Emit events until the material ends; see the rules above. May be run again."""
+
+    def refuse_calls(self, why: Refusal | None) -> None:
+        """Answer new calls as busy from now on, in the words of the protocol.
+
+        Those that are up go on; None takes new ones again. A recording or a microphone has nobody
+        to refuse.
+        """
 
     def stats(self) -> SourceStats:
         """Never blocks."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from streamguard.errors import SourceError
 from streamguard.events import (
+    Answered,
     Audio,
     CallEnded,
     CallStarted,
@@ -28,11 +29,12 @@ from streamguard.events import (
 from streamguard.sources.base import Emit
 
 _Sample = Audio | Gap | Tone | Quality
-_Mark = MediaChanged | SegmentStarted | LegUpdated | Hold | Resume
+_Mark = MediaChanged | SegmentStarted | LegUpdated | Answered | Hold | Resume
 _MARKS: dict[type[SourceEvent], str] = {
     MediaChanged: "media",
     SegmentStarted: "segment",
     LegUpdated: "leg",
+    Answered: "answer",
     Hold: "hold",
     Resume: "hold",
 }

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import re
-import stat
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -20,7 +18,7 @@ import soundfile
 from streamguard.audio.resample import MAX_RATE_HZ, MIN_RATE_HZ
 from streamguard.clock import Clock
 from streamguard.detached import run_detached
-from streamguard.errors import AudioFileError, SourceError
+from streamguard.errors import AudioFileError
 from streamguard.events import (
     Audio,
     CallEnded,
@@ -32,15 +30,14 @@ from streamguard.events import (
     SourceDown,
     SourceUp,
 )
-from streamguard.sources.base import Emit, SourceStats, new_id
+from streamguard.sources.base import Emit, Refusal, SourceStats, new_id
+from streamguard.sources.playlist import check_file, play_all
 from streamguard.sources.settings import FileSettings
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     SampleArray = npt.NDArray[np.int16] | npt.NDArray[np.float32]
-
-logger = logging.getLogger(__name__)
 
 CHUNK_S = 0.02
 """Of one ``Audio`` event: the packet time of telephony."""
@@ -63,7 +60,7 @@ class AudioFile:
     def __init__(self, path: Path) -> None:
         """Raises AudioFileError, saying why the file cannot be played."""
         self.path = path
-        _check_kind(path)
+        check_file(path)
         try:
             # As bytes: a name need not be text in the encoding of the locale.
             self._file = soundfile.SoundFile(os.fsencode(path))
@@ -180,6 +177,9 @@ class FileSource:
     def name(self) -> str:
         return self._settings.name
 
+    def refuse_calls(self, why: Refusal | None) -> None:
+        """Nobody calls here."""
+
     def stats(self) -> SourceStats:
         return SourceStats(
             received=self._chunks,
@@ -193,26 +193,14 @@ class FileSource:
         """Play everything; raises AudioFileError or SourceError when all is played that can be."""
         self._legs_active = 0
         await emit(SourceUp(self.name))
-        while True:
-            errors = await self._play_all(emit)
-            if not self._settings.loop or len(errors) == len(self._settings.paths):
-                break
-        if len(errors) == 1:
-            raise errors[0]
-        if errors:
-            raise SourceError(self.name, "; ".join(str(error) for error in errors))
+        await play_all(
+            self.name,
+            self._settings.paths,
+            lambda path: self._play(path, emit),
+            self._problems,
+            loop=self._settings.loop,
+        )
         await emit(SourceDown(self.name, "end of file"))
-
-    async def _play_all(self, emit: Emit) -> list[AudioFileError]:
-        errors: list[AudioFileError] = []
-        for path in self._settings.paths:
-            try:
-                await self._play(path, emit)
-            except AudioFileError as err:
-                logger.warning("source %s: %s", self.name, err)
-                self._problems["bad_file"] += 1
-                errors.append(err)
-        return errors
 
     async def _play(self, path: Path, emit: Emit) -> None:
         # On threads of their own: a network share that stalls must not hold the end of the process.
@@ -314,21 +302,6 @@ def _read(file: AudioFile, frames: int) -> _Block:
         return _Block(samples, file.truncation() if len(samples) < frames else None)
     except AudioFileError as err:
         return _Block(np.zeros((0, file.channels), dtype=np.int16), err)
-
-
-def _check_kind(path: Path) -> None:
-    try:
-        status = path.stat()
-    except FileNotFoundError as err:
-        raise AudioFileError(str(path), "no such file") from err
-    except OSError as err:
-        raise AudioFileError(str(path), str(err.strerror).lower()) from err
-    if stat.S_ISDIR(status.st_mode):
-        raise AudioFileError(str(path), "is a directory")
-    if not stat.S_ISREG(status.st_mode):
-        raise AudioFileError(str(path), "not a regular file")
-    if status.st_size == 0:
-        raise AudioFileError(str(path), "empty: 0 bytes")
 
 
 def _reason(err: Exception) -> str:

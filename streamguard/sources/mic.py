@@ -19,7 +19,7 @@ from streamguard.clock import Clock
 from streamguard.detached import run_detached
 from streamguard.errors import MissingExtraError, SourceError
 from streamguard.events import Audio, CallStarted, Gap, GapReason, LegStarted, SourceUp
-from streamguard.sources.base import Emit, SourceStats, new_id
+from streamguard.sources.base import Emit, Refusal, SourceStats, new_id
 from streamguard.sources.settings import MicSettings
 
 if TYPE_CHECKING:
@@ -158,6 +158,9 @@ class MicSource:
     @property
     def name(self) -> str:
         return self._settings.name
+
+    def refuse_calls(self, why: Refusal | None) -> None:
+        """Nobody calls here."""
 
     def stats(self) -> SourceStats:
         capture = self._capture

@@ -10,19 +10,21 @@ from streamguard.events import (
     CallEnded,
     CallStarted,
     EndReason,
+    Identity,
+    IdentityKind,
     LegEnded,
     LegStarted,
     Quality,
     SourceEvent,
 )
 from streamguard.protocols.jitter import follows
-from streamguard.protocols.rtp import Malformed, RtcpPacket, RtpPacket, parse, parse_rtcp
-from streamguard.protocols.rtp_stream import CLOCK_RATE_HZ, RtpStream
-from streamguard.sources.base import new_id
+from streamguard.protocols.rtcp import ReportBlock, RtcpPacket, parse_rtcp
+from streamguard.protocols.rtp import Malformed, RtpPacket, parse
+from streamguard.protocols.rtp_stream import RtpStream
+from streamguard.protocols.srtp import SrtpReceiver
+from streamguard.sources.base import Refusal, new_id
+from streamguard.sources.rtp_socket import Address
 from streamguard.sources.settings import RtpSettings, SourceLock
-
-Address = tuple[str, int]
-"""Host and port of a sender."""
 
 MAX_CANDIDATES = 16
 """Senders per port that have shown one packet and wait to show a second."""
@@ -40,6 +42,12 @@ class LegCount:
     limit: int
     active: int = 0
     started: int = 0
+    refusal: Refusal | None = None
+    """Why no leg may begin, whatever the limit."""
+
+    @property
+    def is_full(self) -> bool:
+        return self.refusal is not None or self.active >= self.limit
 
 
 @dataclass(slots=True)
@@ -52,6 +60,10 @@ class _Leg:
     stream: RtpStream
     last_packet_at: float
     last_quality_at: float
+    reported_at: float = 0.0
+    """Last RTCP report of the sender: it lives, though it may have nothing to say."""
+    far_end: ReportBlock | None = None
+    """The last that a receiver said of the stream."""
 
 
 class RtpPort:
@@ -69,12 +81,15 @@ class RtpPort:
         legs: LegCount,
         drops: Counter[str],
         is_allowed: Callable[[str], bool],
+        make_opener: Callable[[], SrtpReceiver] | None = None,
     ) -> None:
         self._source = source
         self._settings = settings
         self._legs = legs
         self._drops = drops
         self._is_allowed = is_allowed
+        self._make_opener = make_opener
+        self._opener = make_opener() if make_opener is not None else None
         self._leg: _Leg | None = None
         self._candidates: dict[Address, tuple[RtpPacket, float]] = {}
         self._left: tuple[str, int, float] | None = None
@@ -85,7 +100,10 @@ class RtpPort:
         if not self._is_allowed(sender[0]):
             self._drops["not_allowed"] += 1
             return []
-        packet = parse(data)
+        opened = self._open(data)
+        if opened is None:
+            return []
+        packet = parse(opened)
         if isinstance(packet, RtpPacket):
             return self._media(packet, sender, now)
         return self._control(packet, sender, now)
@@ -95,7 +113,10 @@ class RtpPort:
         if not self._is_allowed(sender[0]):
             self._drops["not_allowed"] += 1
             return []
-        return self._control(parse_rtcp(data), sender, now)
+        opened = self._open(data)
+        if opened is None:
+            return []
+        return self._control(parse_rtcp(opened) or Malformed.RTCP, sender, now)
 
     def tick(self, now: float) -> list[SourceEvent]:
         """Let time pass; to be called a few times per packet time, packets or not."""
@@ -103,7 +124,8 @@ class RtpPort:
         if leg is None:
             return []
         settings = self._settings
-        patience_s = settings.silence_inactivity_s if leg.stream.silent else settings.inactivity_s
+        at_rest = leg.stream.silent or leg.reported_at > leg.last_packet_at
+        patience_s = settings.silence_inactivity_s if at_rest else settings.inactivity_s
         if now - leg.last_packet_at >= patience_s:
             return self._end(leg, EndReason.INACTIVITY, now)
         events = leg.stream.poll(now)
@@ -111,6 +133,15 @@ class RtpPort:
             leg.last_quality_at = now
             events.append(_quality(leg))
         return events
+
+    def _open(self, data: bytes) -> bytes | None:
+        """What is in a datagram; None where it is not signed by the key of the source."""
+        if self._opener is None:
+            return data
+        opened = self._opener.open(data)
+        if opened is None:
+            self._drops["srtp"] += 1
+        return opened
 
     def _media(self, packet: RtpPacket, sender: Address, now: float) -> list[SourceEvent]:
         leg = self._leg
@@ -149,8 +180,9 @@ class RtpPort:
                 del self._candidates[next(iter(self._candidates))]
                 self._drops["stray"] += 1
             return []
-        if self._legs.active >= self._legs.limit:
-            self._drops["busy"] += 1
+        if self._legs.is_full:
+            # RTP has no word for "busy": nobody hears the sender, and he is told by nobody.
+            self._drops["refused"] += 1
             return []
         return self._start(first, packet, sender, now)
 
@@ -159,17 +191,26 @@ class RtpPort:
     ) -> list[SourceEvent]:
         settings = self._settings
         call, leg = new_id(), new_id()
-        stream = RtpStream(leg, settings.payload_types, self._drops, settings.jitter_ms / 1000)
+        packet, began_at = first
+        announced = settings.payload_types[packet.payload_type]
+        stream = RtpStream(
+            leg, settings.payload_types, self._drops, settings.jitter_ms / 1000, announced
+        )
         self._leg = _Leg(call, leg, sender, stream, last_packet_at=now, last_quality_at=now)
         self._candidates.clear()
         self._legs.active += 1
         self._legs.started += 1
-        packet, began_at = first
-        codec = settings.payload_types[packet.payload_type].value
         return [
             CallStarted(self._source, call, began_at),
             LegStarted(
-                self._source, call, leg, settings.role, codec, CLOCK_RATE_HZ, received_at=began_at
+                self._source,
+                call,
+                leg,
+                settings.role,
+                announced.name,
+                announced.rate_hz,
+                received_at=began_at,
+                identities=(Identity(IdentityKind.TRUNK, sender[0]),),
             ),
             *stream.receive(packet, began_at),
             *stream.receive(second, now),
@@ -182,11 +223,19 @@ class RtpPort:
             self._drops[packet.value] += 1
             return []
         leg = self._leg
-        if not packet.leaving or leg is None:
+        if leg is None:
             return []
         # RTCP has a port of its own: only the host can be that of the lock.
-        locked = self._settings.lock is not SourceLock.NONE
-        if leg.stream.ssrc not in packet.leaving or (locked and sender[0] != leg.sender[0]):
+        locked_out = self._settings.lock is not SourceLock.NONE and sender[0] != leg.sender[0]
+        if not locked_out:
+            if leg.stream.ssrc in packet.reporters:
+                leg.reported_at = now
+            for block in packet.reports:
+                if block.ssrc == leg.stream.ssrc:
+                    leg.far_end = block
+        if not packet.leaving:
+            return []
+        if locked_out or leg.stream.ssrc not in packet.leaving:
             self._drops["bye_of_others"] += 1
             return []
         self._left = (sender[0], leg.stream.ssrc, now + AFTER_BYE_S)
@@ -195,6 +244,9 @@ class RtpPort:
     def _end(self, leg: _Leg, reason: EndReason, now: float) -> list[SourceEvent]:
         self._leg = None
         self._legs.active -= 1
+        if self._make_opener is not None:
+            # The next call counts its packets from the beginning, perhaps under the same SSRC.
+            self._opener = self._make_opener()
         return [
             *leg.stream.flush(),
             _quality(leg),
@@ -204,5 +256,11 @@ class RtpPort:
 
 
 def _quality(leg: _Leg) -> Quality:
-    reception = leg.stream.reception
-    return Quality(leg.leg, reception.loss_pct, 1000 * reception.jitter_s)
+    reception, far_end = leg.stream.reception, leg.far_end
+    return Quality(
+        leg.leg,
+        reception.loss_pct,
+        1000 * reception.jitter_s,
+        far_loss_pct=100 * far_end.fraction_lost if far_end else None,
+        far_jitter_ms=1000 * far_end.jitter / leg.stream.clock_hz if far_end else None,
+    )

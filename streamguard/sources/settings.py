@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import enum
-import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, IPvAnyAddress, IPvAnyNetwork, model_validator
 
+from streamguard.errors import MissingExtraError
 from streamguard.events import LegRole
-from streamguard.protocols.rtp_stream import PayloadFormat
-from streamguard.settings import Section
-
-SourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+from streamguard.protocols.srtp import check_extra
+from streamguard.settings import Secret, Section
+from streamguard.sources.audiosocket_settings import AudioSocketSettings
+from streamguard.sources.media_ws_settings import MediaWsSettings
+from streamguard.sources.payload_types import PayloadTypes
+from streamguard.sources.pcap_settings import PcapSettings
+from streamguard.sources.ports import even_ports
+from streamguard.sources.section import SourceName
+from streamguard.sources.siprec_settings import SiprecSettings
 
 MAX_PORTS = 1_000
-_PORT_RANGE = re.compile(r"^\s*(\d{1,5})\s*-\s*(\d{1,5})\s*$")
 
 
 class FileSettings(Section):
@@ -76,21 +80,25 @@ class SourceLock(enum.StrEnum):
     NONE = "none"
 
 
-def _ports(value: Any) -> Any:
-    """``"40000-40006"`` is the even ports from the first to the last."""
-    if isinstance(value, str):
-        match = _PORT_RANGE.match(value)
-        if match is None:
-            raise ValueError('a list of even ports, or a range such as "40000-40006"')
-        first, last = int(match[1]), int(match[2])
-        if first > last:
-            raise ValueError(f"the range {value} is empty")
-        return tuple(range(first + first % 2, last + 1, 2))
-    return value
+class SrtpSettings(Section):
+    """What protects the packets of a source, agreed with the sender beforehand (RFC 4568)."""
+
+    suite: Literal["AES_CM_128_HMAC_SHA1_80", "AES_CM_128_HMAC_SHA1_32"] = Field(
+        default="AES_CM_128_HMAC_SHA1_80", description="As in a=crypto of SDP"
+    )
+    key: Secret = Field(description="Where the key is: base64 of 16 bytes of key and 14 of salt")
+
+    @model_validator(mode="after")
+    def _installed(self) -> Self:
+        try:
+            check_extra()
+        except MissingExtraError as err:
+            raise ValueError(str(err)) from err
+        return self
 
 
 class RtpSettings(Section):
-    """Bare RTP on fixed ports: G.711 with comfort noise and telephone events."""
+    """Bare RTP on fixed ports: audio with comfort noise and telephone events."""
 
     type: Literal["rtp"] = Field(default="rtp", description="Receive RTP over UDP")
     name: SourceName = Field(description="Name of the source in topics, metrics and alerts")
@@ -101,19 +109,16 @@ class RtpSettings(Section):
     )
     ports: Annotated[
         tuple[Annotated[int, Field(ge=1024, le=65534, multiple_of=2)], ...],
-        BeforeValidator(_ports),
+        BeforeValidator(even_ports),
         Field(min_length=1, max_length=MAX_PORTS),
     ] = Field(
         description='Even UDP ports, as a list or a range "40000-40006"; RTCP is on the port above'
     )
-    payload_types: dict[Annotated[int, Field(ge=0, le=127)], PayloadFormat] = Field(
-        default={
-            0: PayloadFormat.PCMU,
-            8: PayloadFormat.PCMA,
-            13: PayloadFormat.CN,
-            101: PayloadFormat.TELEPHONE_EVENT,
-        },
-        description="What each payload type number carries: PCMU, PCMA, CN or telephone-event",
+    payload_types: PayloadTypes = Field(
+        default={0: "PCMU", 8: "PCMA", 11: "L16/44100", 13: "CN", 101: "telephone-event"},
+        validate_default=True,
+        description="What each payload type number carries, as in SDP: PCMU, PCMA, L16/16000, CN, "
+        "telephone-event, and with the extra 'codecs' G722, GSM and opus/48000/2",
     )
     role: LegRole = Field(
         default=LegRole.UNKNOWN, description="Who speaks: caller, callee, mixed or unknown"
@@ -143,6 +148,9 @@ class RtpSettings(Section):
     max_legs: int = Field(
         default=64, ge=1, le=10_000, description="Legs at a time; further senders are refused"
     )
+    srtp: SrtpSettings | None = Field(
+        default=None, description="Take protected packets only, of this key (extra 'srtp')"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -153,8 +161,17 @@ class RtpSettings(Section):
         if len(set(self.ports)) != len(self.ports):
             raise ValueError("ports: each port once")
         if not any(payload_format.is_audio for payload_format in self.payload_types.values()):
-            raise ValueError("payload_types: at least one of PCMU, PCMA")
+            raise ValueError("payload_types: at least one codec, such as PCMU")
         return self
 
 
-SourceSettings = Annotated[FileSettings | MicSettings | RtpSettings, Field(discriminator="type")]
+SourceSettings = Annotated[
+    FileSettings
+    | MicSettings
+    | RtpSettings
+    | AudioSocketSettings
+    | MediaWsSettings
+    | PcapSettings
+    | SiprecSettings,
+    Field(discriminator="type"),
+]

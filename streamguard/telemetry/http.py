@@ -40,6 +40,8 @@ class Readiness:
     sources: int
     broker: str
     """``connected``, ``disconnected`` or ``off``: told, not required, since alerts can wait."""
+    draining: bool = False
+    """Whether new calls are refused until the daemon ends."""
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -49,6 +51,8 @@ class Readiness:
             reasons.append("the engine is not warm yet")
         if self.sources_up < 1:
             reasons.append(f"none of {self.sources} sources is up")
+        if self.draining:
+            reasons.append("draining: no new calls are taken")
         return tuple(reasons)
 
 

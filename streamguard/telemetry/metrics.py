@@ -43,6 +43,7 @@ PUBLISH_BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 
 """A broker on the same machine answers in 1 ms, one over a slow link in 0.25 s; 30 s is a broker
 that has stopped answering."""
 
+LLR_BUCKETS: Final = (-10.0, -5.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 5.0, 10.0)
 BATCH_BUCKETS: Final = (1, 2, 4, 8, 16, 32)
 """The batch shapes that engines compile."""
 
@@ -94,6 +95,17 @@ class Metrics:
         )
         self.verdict_rejections_total = counter(
             "verdict_rejections_total", "Windows that abstained, by reason", "source", "reason"
+        )
+        self.window_llr = histogram(
+            "window_llr",
+            "LLR of the windows that were scored; natural logarithm, positive for spoof",
+            LLR_BUCKETS,
+            "source",
+            "trunk",
+            "codec",
+        )
+        self.legs_total = counter(
+            "legs_total", "Legs that ended, by last state", "source", "trunk", "codec", "state"
         )
         self.batch_size = histogram("batch_size", "Hops in one engine call", BATCH_BUCKETS)
         self.inference_queue_depth = gauge(

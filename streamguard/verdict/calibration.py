@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import bisect
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,15 +118,85 @@ class Exposure:
 
 
 @dataclass(frozen=True, slots=True)
+class FalseAlarms:
+    """What the default rule raised on human pseudo-legs of the calibration sources.
+
+    Cross-fitted: no leg was judged by numbers that its own source has settled. It is an
+    extrapolation all the same: its exposure is far below a thousand call-hours.
+    """
+
+    rule: str
+    legs: int
+    """Bona fide, with enough net speech to be judged."""
+    speakers: int
+    sources: int
+    hours: float
+    """Net speech of these legs."""
+    raised: int
+    """Of these legs, ever SPOOF."""
+    per_1000_call_hours: float
+    """Raised legs per 1,000 hours of their net speech."""
+    upper_95: float
+    """Of that rate: one-sided 95 % bound (Poisson), as if legs were independent."""
+    leg_share_upper_95: float
+    """Of the share of legs raised: one-sided 95 % bound (Clopper and Pearson 1934)."""
+    modelled: float
+    """Per 1,000 call-hours of legs of three minutes, from the leg model: the rule's own promise."""
+
+
+@dataclass(frozen=True, slots=True)
 class ConformalTable:
-    """Sorted nonconformity scores of held-out clips (split conformal, Vovk et al. 2005)."""
+    """Sorted scores of held-out clips, higher is stranger (split conformal, Vovk et al. 2005)."""
 
     scores: tuple[float, ...]
 
-    def p_value(self, nonconformity: float) -> float:
-        """Share of held-out scores at least as strange, in (0, 1]; small is strange."""
-        at_least = len(self.scores) - bisect.bisect_left(self.scores, nonconformity)
+    def p_value(self, score: float) -> float:
+        """Share of held-out scores at least as strange, in (0, 1]; small is strange.
+
+        The strangest of all for a score that is no number.
+        """
+        if math.isnan(score):
+            return 1 / (len(self.scores) + 1)
+        at_least = len(self.scores) - bisect.bisect_left(self.scores, score)
         return (at_least + 1) / (len(self.scores) + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """How often a label said with so much confidence was right: a rising line between points."""
+
+    confidence: tuple[float, ...]
+    """Rising, 0 to 1."""
+    right: tuple[float, ...]
+    """Never falling, 0 to 1; as many."""
+
+    def at(self, confidence: float) -> float:
+        """The share of right answers; level beyond the first and the last point."""
+        place = bisect.bisect_left(self.confidence, confidence)
+        if place == 0:
+            return self.right[0]
+        if place == len(self.confidence):
+            return self.right[-1]
+        x0, x1 = self.confidence[place - 1 : place + 1]
+        y0, y1 = self.right[place - 1 : place + 1]
+        return y0 + (y1 - y0) * (confidence - x0) / (x1 - x0)
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What the softmax confidence of one head means on sources that it was not trained on."""
+
+    temperature: float = 1.0
+    """Logits are divided by it (Guo et al. 2017)."""
+    common: Reliability | None = None
+    """Of every label that has no line of its own; None takes the softmax at its word."""
+    labels: Mapping[str, Reliability] = field(default_factory=dict)
+    """By what was said."""
+
+    def confidence(self, label: str, softmax: float) -> float:
+        """Calibrated: the share of right answers to be expected."""
+        line = self.labels.get(label, self.common)
+        return softmax if line is None else line.at(softmax)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,5 +208,15 @@ class ChannelCalibration:
     leg: LegModel | None = None
     """None for attribution."""
     technology: ConformalTable | None = None
+    """Of 1 - probability of the true label."""
     generator: ConformalTable | None = None
+    ood: ConformalTable | None = None
+    """Of the head's output ``ood``; None: it has none, and nothing is rejected by it."""
+    generator_ood: ConformalTable | None = None
+    """Of the same, on clips of listed generators."""
+    generator_sme: ConformalTable | None = None
+    """Of the softmax energy of the generator logits, on clips of listed generators."""
+    technology_answers: Answers = Answers()
+    generator_answers: Answers = Answers()
+    false_alarms: FalseAlarms | None = None
     exposure: Exposure = Exposure()

@@ -9,7 +9,7 @@ import numpy as np
 
 from streamguard.clock import HOP_SECONDS, WINDOW_HOPS
 from streamguard.verdict.boundaries import LIFE_HOPS, crossing_share
-from streamguard.verdict.calibration import ChannelCalibration, LegModel
+from streamguard.verdict.calibration import ChannelCalibration, FalseAlarms, LegModel
 from streamguard.verdict.cusum import ChangeDetector
 from streamguard.verdict.rulebook import Rulebook
 from streamguard.verdict.scores import Channel
@@ -49,7 +49,7 @@ def describe_rule(
             )
             continue
         judge = _majority if settings.rule == "majority" else _sequential
-        lines += [line for line in judge(book, channel, name, prior) if line]
+        lines += [line for line in judge(book, channel, calibration.false_alarms, prior) if line]
         lines += _change(book, channel, name)
         seen = calibration.exposure
         lines.append(
@@ -78,8 +78,10 @@ def _rule(settings: VerdictSettings) -> str:
     )
 
 
-def _sequential(book: Rulebook, channel: Channel, name: str, prior: float) -> Iterator[str]:
-    settings, model = book.settings, book.models[channel]
+def _sequential(
+    book: Rulebook, channel: Channel, seen: FalseAlarms | None, prior: float
+) -> Iterator[str]:
+    settings, model, name = book.settings, book.models[channel], CHANNEL_NAMES[channel]
     first_s = settings.sequential.min_net_speech_s
     horizon_s = settings.sequential.horizon_net_speech_s
     level = book.raise_llr[channel]
@@ -112,7 +114,7 @@ def _sequential(book: Rulebook, channel: Channel, name: str, prior: float) -> It
         f"{name}: BONAFIDE is said of {_percent(calm[0])} of bona fide and {_percent(calm[1])} of "
         f"spoofed legs within {horizon_s:g} s; what is neither stays UNKNOWN or SUSPECT"
     )
-    yield _false_alarms(book, name, share_by(bonafide, hops_of(_CALL_S)))
+    yield from _false_alarms(book, channel, seen)
     best = model.llr(model.spoof_mean + _P99 * model.class_between_sd(spoofed=True), horizon)
     if best < level:
         yield (
@@ -122,14 +124,17 @@ def _sequential(book: Rulebook, channel: Channel, name: str, prior: float) -> It
     yield _weak(name, detected, f"within {horizon_s:g} s of net speech")
 
 
-def _majority(book: Rulebook, channel: Channel, name: str, prior: float) -> Iterator[str]:
+def _majority(
+    book: Rulebook, channel: Channel, seen: FalseAlarms | None, prior: float
+) -> Iterator[str]:
+    name = CHANNEL_NAMES[channel]
     detected = majority_share(book, book.models[channel], spoofed=True)
     false = majority_share(book, book.models[channel], spoofed=False)
     yield (
         f"{name}: of spoofed legs {_percent(detected)} are raised within {_CALL_S:g} s of net "
         f"speech, of bona fide legs {_percent(false)}; p_spoof uses the prior {prior:g}"
     )
-    yield _false_alarms(book, name, false)
+    yield from _false_alarms(book, channel, seen)
     yield _weak(name, detected, f"within {_CALL_S:g} s of net speech")
 
 
@@ -147,15 +152,38 @@ def _change(book: Rulebook, channel: Channel, name: str) -> list[str]:
     ]
 
 
-def _false_alarms(book: Rulebook, name: str, per_leg: float) -> str:
-    by_level = 1000 * 3600 / _CALL_S * per_leg
-    cusum = book.settings.cusum
-    by_change = 1000 * cusum.false_alarms_per_call_hour if cusum.enabled else 0.0
-    return (
+def expected_false_alarms(book: Rulebook, channel: Channel) -> tuple[float, float]:
+    """Per 1,000 call-hours of bona fide legs of the usual length: ``(by level, by change)``.
+
+    The first is simulated from the leg model, the second is a bound.
+    """
+    settings, model = book.settings, book.models[channel]
+    if settings.rule == "majority":
+        per_leg = majority_share(book, model, spoofed=False)
+    else:
+        first = hops_of(settings.sequential.min_net_speech_s)
+        level = book.raise_llr[channel]
+        curve = crossing_share(model, level, first, book.horizon_hops, spoofed=False)
+        per_leg = share_by(curve, hops_of(_CALL_S))
+    by_change = settings.cusum.false_alarms_per_call_hour if settings.cusum.enabled else 0.0
+    return 1000 * 3600 / _CALL_S * per_leg, 1000 * by_change
+
+
+def _false_alarms(book: Rulebook, channel: Channel, seen: FalseAlarms | None) -> Iterator[str]:
+    by_level, by_change = expected_false_alarms(book, channel)
+    name = CHANNEL_NAMES[channel]
+    yield (
         f"{name}: expected false alarms per 1,000 call-hours (of bona fide legs with "
         f"{_CALL_S:g} s of net speech each): {by_level:.0f} by level, at most {by_change:.0f} by "
         "change; on a mixed line every talk segment counts as a leg"
     )
+    if seen is not None:
+        yield (
+            f"{name}: of {seen.legs} human legs of the calibration ({seen.speakers} speakers, "
+            f"{seen.sources} sources, {seen.hours:.2f} h of net speech) the default rule raised "
+            f"{seen.raised}: {seen.per_1000_call_hours:.0f} per 1,000 call-hours, below "
+            f"{seen.upper_95:.0f} with 95 % confidence, an extrapolation"
+        )
 
 
 def _weak(name: str, detected: float, when: str) -> str:

@@ -13,10 +13,12 @@ from streamguard.verdict.scores import Rejection
 if TYPE_CHECKING:
     from streamguard.audio.frames import HopQuality
     from streamguard.audio.settings import GateSettings
+    from streamguard.verdict.calibration import ConformalTable
 
 PRECEDENCE = (
     Rejection.PACKET_LOSS,
     Rejection.TONE,
+    Rejection.ANNOUNCEMENT,
     Rejection.CLIPPED,
     Rejection.SILENCE,
     Rejection.MUSIC,
@@ -26,6 +28,9 @@ PRECEDENCE = (
 Faults of the line come before what was on it, and what is certain before what is a guess."""
 TELLING_SHARE = 1 / 3
 """Share of a window's hops that must have a fault for it to be the reason (2 of 6)."""
+OOD_ALPHA = 0.01
+"""Share of windows like those of the calibration that are called out of distribution all the same,
+if the bundle says nothing else."""
 
 
 def judge_window(
@@ -61,3 +66,11 @@ def judge_window(
 def net_speech_s(quality: HopQuality) -> float:
     """Seconds of active speech in a hop."""
     return quality.active_frames * HOP_SECONDS / FRAMES
+
+
+def is_strange(ood: float | None, table: ConformalTable | None, alpha: float) -> bool:
+    """Whether a window is out of distribution: so far from the training data are few held out.
+
+    False where the model gives no score, or none was calibrated.
+    """
+    return ood is not None and table is not None and table.p_value(ood) < alpha

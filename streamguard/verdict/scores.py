@@ -17,6 +17,8 @@ class Rejection(enum.StrEnum):
     PACKET_LOSS = "packet_loss"
     TONE = "tone"
     MUSIC = "music"
+    ANNOUNCEMENT = "announcement"
+    """A prompt that the operator knows: legitimate, synthetic or not."""
     OVERLOAD = "overload"
     UNCALIBRATED = "uncalibrated"
     OUT_OF_DISTRIBUTION = "out_of_distribution"
@@ -81,6 +83,8 @@ class WindowScore:
     attribution: Attribution | None = None
     received_at: float = 0.0
     """Monotonic arrival of its last sample."""
+    ood: float | None = None
+    """How far from what the detector was trained on, higher is farther; None: it does not say."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -151,7 +151,7 @@ def test_a_signalled_tone_is_a_tone_and_no_loss_even_where_packets_are_missing()
 
 
 def quality(**measured: float) -> HopQuality:
-    values: dict[str, float] = {
+    values: dict[str, Any] = {
         "level_dbfs": -25.0,
         "speech_fraction": 0.6,
         "clipped_fraction": 0.0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +93,26 @@ def test_what_will_not_do_what_is_hoped_for_is_a_warning(
     assert done.code == 0
     assert f"warning  {words}" in done.out
     assert words in streamguard("check", "--json", config).json()["warnings"]
+
+
+def test_numbers_are_hashed_from_standard_input_and_never_repeated(
+    small_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_POLICY_KEY", "a key of the operator")
+    config = tmp_path / "config.yaml"
+    sections = yaml.safe_load(small_models.read_text())
+    sections["policy"] = {"identity_key": {"env": "TEST_POLICY_KEY"}}
+    config.write_text(yaml.safe_dump(sections))
+    monkeypatch.setattr("sys.stdin", io.StringIO("+49 30 123\n\nsip:+4930123@pbx\n"))
+    done = streamguard("check", str(config), "--hash-identity", "number")
+    assert done.code == 0, done.err
+    first, empty, third = done.out.splitlines()
+    assert first == third
+    assert len(first) == 32
+    assert empty == ""
+
+
+def test_hashing_without_a_key_is_a_configuration_error(small_models: Path) -> None:
+    done = streamguard("check", str(small_models), "--hash-identity", "trunk")
+    assert done.code == 2
+    assert "policy.identity_key" in done.err

@@ -21,7 +21,14 @@ TOP = {
 GRAPH = {"file", "sha256", "unit", "left_context", "precision", "inputs", "outputs", "state"}
 TENSOR = {"name", "dtype", "shape", "meaning"}
 STATE = {"in", "out", "shape"}
-CALIBRATION = {"llr", "leg", "conformal", "exposure"}
+CALIBRATION = {"llr", "leg", "conformal", "answers", "false_alarms", "exposure"}
+CONFORMAL = {"technology", "generator", "ood", "generator_ood", "generator_sme"}
+ANSWERS = {"technology", "generator"}
+FALSE_ALARMS = {
+    *("rule", "legs", "speakers", "sources", "hours", "raised"),
+    *("per_1000_call_hours", "upper_95", "leg_share_upper_95", "modelled"),
+}
+THRESHOLDS = {"technology", "generator", "ood", "generator_ood"}
 # The smallest message with a graph in it: enough for loading.
 STUB = bytes([0x3A, 0x00])
 FILES = {"hop_fp32.onnx": STUB, "head_fp32.onnx": STUB + bytes([0x08, 0x0A])}
@@ -32,6 +39,18 @@ WIDE = ("calibration", "fp32", "wide")
 def whole_document() -> dict[str, Any]:
     """One with every key of the table in it."""
     document = detection_document(state=True)
+    document["graphs"]["head_fp32"]["outputs"] += [
+        {"name": "embedding", "dtype": "float32", "shape": ["batch", 8]},
+        {"name": "ood", "dtype": "float32", "shape": ["batch", 1]},
+    ]
+    document["calibration"]["fp32"]["wide"] |= {
+        "conformal": {"ood": [1.0, 2.0]},
+        "answers": None,
+        "false_alarms": dict.fromkeys(FALSE_ALARMS, 1.0)
+        | {"rule": "sequential"}
+        | dict.fromkeys(("legs", "speakers", "sources", "raised"), 1),
+    }
+    document["thresholds"] = {"ood": 0.01}
     for graph in document["graphs"].values():
         graph.setdefault("left_context", 0)
         graph.setdefault("precision", "fp32")
@@ -100,6 +119,8 @@ def test_every_key_is_needed(key: str, tmp_path: Path) -> None:
         WIDE,
         (*WIDE, "llr"),
         (*WIDE, "leg"),
+        (*WIDE, "conformal"),
+        (*WIDE, "false_alarms"),
         (*WIDE, "exposure"),
     ],
     ids=lambda place: ".".join(map(str, place)) or "top",
@@ -113,6 +134,36 @@ def test_an_unknown_key_is_an_error_that_names_it(
         at = at[part]
     at["colour"] = "red"
     assert ".".join(map(str, (*place, "colour"))) in refusal(document, tmp_path)
+
+
+def test_every_word_of_an_attribution_calibration_is_known(tmp_path: Path) -> None:
+    document = attribution_document()
+    document["graphs"]["head_fp32"]["outputs"].append(
+        {"name": "ood", "dtype": "float32", "shape": ["batch", 1]}
+    )
+    line = {"confidence": [0.5, 0.9], "right": [0.4, 0.8]}
+    answers = {"temperature": 1.5, "common": line}
+    document["calibration"]["fp32"]["wide"] |= {
+        "conformal": {key: [0.1, 0.2] for key in CONFORMAL},
+        "answers": {
+            "technology": answers | {"labels": {"tts": line}},
+            "generator": answers | {"labels": {}},
+        },
+    }
+    document["thresholds"] = dict.fromkeys(THRESHOLDS, 0.1)
+    load_bundle(write_bundle(tmp_path / "whole", document, FILES))
+    for place in ("conformal", "answers"):
+        document["calibration"]["fp32"]["wide"][place]["colour"] = [0.1]
+        assert f"{place}.colour" in refusal(document, tmp_path / place)
+        del document["calibration"]["fp32"]["wide"][place]["colour"]
+
+
+def test_what_came_with_later_versions_may_be_missing(tmp_path: Path) -> None:
+    document = detection_document()
+    for key in ("conformal", "exposure"):
+        document["calibration"]["fp32"]["wide"].pop(key)
+    document["thresholds"] = {}
+    load_bundle(write_bundle(tmp_path, document, FILES))
 
 
 @pytest.mark.parametrize(

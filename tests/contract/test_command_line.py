@@ -24,6 +24,7 @@ REASONS = {
     "packet_loss",
     "tone",
     "music",
+    "announcement",
     "overload",
     "uncalibrated",
     "out_of_distribution",

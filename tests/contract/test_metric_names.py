@@ -20,6 +20,8 @@ CONTRACT = {
     "streamguard_calls_active": ("gauge", ("source",)),
     "streamguard_alerts_total": ("counter", ("source", "kind")),
     "streamguard_verdict_rejections_total": ("counter", ("source", "reason")),
+    "streamguard_window_llr": ("histogram", ("source", "trunk", "codec")),
+    "streamguard_legs_total": ("counter", ("source", "trunk", "codec", "state")),
     "streamguard_batch_size": ("histogram", ()),
     "streamguard_inference_queue_depth": ("gauge", ()),
     "streamguard_realtime_factor": ("gauge", ()),
@@ -73,7 +75,9 @@ def test_labels_come_in_the_order_that_positional_use_relies_on() -> None:
 
 def test_no_label_can_name_a_call_or_a_peer() -> None:
     labels = {label for _, names in CONTRACT.values() for label in names}
-    assert labels == {"source", "outcome", "reason", "stage", "kind"}
+    assert labels == {
+        "source", "outcome", "reason", "stage", "kind", "trunk", "codec", "state",
+    }  # fmt: skip
 
 
 def test_latency_buckets_resolve_five_milliseconds_to_five_seconds() -> None:

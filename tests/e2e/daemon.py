@@ -160,7 +160,11 @@ class Daemon:
         return found[-1]
 
     def wait_for_leg(
-        self, source: str, wanted: Callable[[dict[str, Any]], bool], text: str
+        self,
+        source: str,
+        wanted: Callable[[dict[str, Any]], bool],
+        text: str,
+        timeout_s: float = WAIT_S,
     ) -> dict[str, Any]:
         """The newest leg of a source, once it is as wanted."""
 
@@ -168,7 +172,7 @@ class Daemon:
             legs = self.legs(source)
             return legs[-1] if legs and wanted(legs[-1]) else None
 
-        found: dict[str, Any] = wait_for(look, text)
+        found: dict[str, Any] = wait_for(look, text, timeout_s)
         return found
 
     def metrics(self, name: str) -> dict[tuple[str, ...], float]:

@@ -19,7 +19,8 @@ import pytest
 import soundfile
 
 from streamguard.audio.g711 import encode_ulaw
-from streamguard.protocols.rtp import RtpPacket, build_bye, build_packet
+from streamguard.protocols.rtcp import build_bye
+from streamguard.protocols.rtp import RtpPacket, build_packet
 from tests.alerts.broker import Broker, Subscriber
 from tests.e2e.daemon import (
     Daemon,

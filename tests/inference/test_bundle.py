@@ -49,6 +49,50 @@ def test_an_attribution_bundle_loads_with_its_conformal_tables(tmp_path: Path) -
     assert [g.name for g in bundle.manifest.labels.generator] == ["alpha", "beta", "gamma"]
 
 
+def test_what_confidence_means_is_read_with_the_tables(tmp_path: Path) -> None:
+    document = attribution_document()
+    document["graphs"]["head_fp32"]["outputs"].append(
+        {"name": "ood", "dtype": "float32", "shape": ["batch", 1], "meaning": "distance"}
+    )
+    wide = document["calibration"]["fp32"]["wide"]
+    wide["conformal"] |= {"ood": [1.0, 2.0], "generator_ood": [1.5], "generator_sme": [-1.2]}
+    wide["answers"] = {"technology": {"temperature": 2.0, "labels": {"tts": LINE}}}
+    document["thresholds"] |= {"ood": 0.01, "generator_ood": 0.1}
+    calibration = load_bundle(write_bundle(tmp_path, document, FILES)).calibration(
+        "fp32", Channel.WIDE
+    )
+    assert calibration is not None
+    assert calibration.ood is not None
+    assert calibration.ood.scores == (1.0, 2.0)
+    assert calibration.generator_sme is not None
+    assert calibration.technology_answers.temperature == 2.0
+    assert calibration.technology_answers.confidence("tts", 0.9) == 0.8
+    assert calibration.generator_answers.confidence("alpha", 0.9) == 0.9
+
+
+def test_a_detector_may_say_how_far_a_window_is(tmp_path: Path) -> None:
+    document = detection_document()
+    document["graphs"]["head_fp32"]["outputs"] += [
+        {"name": "embedding", "dtype": "float32", "shape": ["batch", 32]},
+        {"name": "ood", "dtype": "float32", "shape": ["batch", 1]},
+    ]
+    wide = document["calibration"]["fp32"]["wide"]
+    wide["conformal"] = {"ood": [-3.0, 20.0]}
+    wide["false_alarms"] = {
+        "rule": "sequential", "legs": 60, "speakers": 40, "sources": 10, "hours": 0.4,
+        "raised": 1, "per_1000_call_hours": 2500.0, "upper_95": 11860.0,
+        "leg_share_upper_95": 0.077, "modelled": 150.0,
+    }  # fmt: skip
+    document["thresholds"] = {"ood": 0.01}
+    calibration = load_bundle(write_bundle(tmp_path, document, FILES)).calibration(
+        "fp32", Channel.WIDE
+    )
+    assert calibration is not None
+    assert calibration.ood is not None
+    assert calibration.false_alarms is not None
+    assert calibration.false_alarms.raised == 1
+
+
 def test_a_loaded_bundle_cannot_be_changed(tmp_path: Path) -> None:
     bundle = load_bundle(write_bundle(tmp_path, detection_document(), FILES))
     with pytest.raises(TypeError):
@@ -160,7 +204,26 @@ def _set(*path: str, to: Any) -> Edit:
             "graphs.hop_fp32.outputs.0.dtype",
         ),
         (_set("labels", "technology", to=["tts"]), "labels: must be empty"),
-        (_set("thresholds", "technology", to=0.5), "thresholds"),
+        (_set("thresholds", "technology", to=0.5), "thresholds: detection has none but ood"),
+        (_set("thresholds", "generator_ood", to=0.1), "thresholds: detection has none but ood"),
+        (_set("thresholds", "ood", to=0.0), "thresholds.ood"),
+        (_set("thresholds", "ood", to=0.6), "thresholds.ood"),
+        (
+            _set("calibration", "fp32", "wide", "conformal", to={"ood": [1.0, 2.0]}),
+            "calibration.fp32.wide.conformal: ood: the graphs have no such output",
+        ),
+        (
+            _set("calibration", "fp32", "wide", "conformal", to={"technology": [0.5]}),
+            "conformal: detection has none but ood",
+        ),
+        (
+            _set("calibration", "fp32", "wide", "answers", to={}),
+            "answers: must be null for detection",
+        ),
+        (
+            _set("calibration", "fp32", "wide", "false_alarms", to={"rule": "sequential"}),
+            "calibration.fp32.wide.false_alarms.legs",
+        ),
         (_set("calibration", "fp32", "wide", "llr", to=None), "calibration.fp32.wide.llr"),
         (_set("calibration", "fp32", "wide", "llr", "scale", to=-1.0), "llr.scale"),
         (_set("calibration", "fp32", "wide", "llr", "scale", to=float("nan")), "bundle.yaml"),
@@ -184,6 +247,13 @@ def test_a_detection_bundle_that_does_not_fit_is_refused(
     assert str(tmp_path / "bundle.yaml") in str(caught.value)
 
 
+LINE = {"confidence": [0.3, 0.9], "right": [0.4, 0.8]}
+
+
+def _answers(head: str, values: dict[str, Any]) -> Edit:
+    return _set("calibration", "fp32", "wide", "answers", to={head: values})
+
+
 @pytest.mark.parametrize(
     ("edit", "says"),
     [
@@ -197,6 +267,26 @@ def test_a_detection_bundle_that_does_not_fit_is_refused(
             "conformal.technology: must be sorted",
         ),
         (_set("calibration", "fp32", "wide", "conformal", to=None), "conformal"),
+        (
+            _set("calibration", "fp32", "wide", "conformal", "generator_sme", to=[2.0, 1.0]),
+            "conformal.generator_sme: must be sorted",
+        ),
+        (
+            _set("calibration", "fp32", "wide", "conformal", "generator_ood", to=[1.0]),
+            "ood: the graphs have no such output",
+        ),
+        (
+            _answers("technology", {"labels": {"magic": LINE}}),
+            "answers.technology.labels.magic: no such label",
+        ),
+        (_answers("generator", {"temperature": 0.0}), "answers.generator.temperature"),
+        (_answers("generator", {"common": LINE | {"right": [0.5]}}), "as long as each other"),
+        (_answers("generator", {"common": LINE | {"right": [0.5, 1.5]}}), "between 0 and 1"),
+        (_answers("generator", {"common": LINE | {"right": [0.5, 0.4]}}), "right must not fall"),
+        (
+            _answers("technology", {"labels": {"tts": LINE | {"confidence": [0.5, 0.5]}}}),
+            "answers.technology.tts: confidence must rise",
+        ),
         (
             _set("calibration", "fp32", "wide", "llr", to={"scale": 1.0, "offset": 0.0}),
             "must be null for attribution",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from streamguard.inference.lanes import Lanes
 from streamguard.inference.leg import HopKind
 from streamguard.inference.network import Network
 from streamguard.inference.scorer import Models, Scorer
+from streamguard.verdict.calibration import ConformalTable
 from streamguard.verdict.rejection import judge_window
 from streamguard.verdict.scores import Channel, Rejection
 from tests.inference.makers import (
@@ -33,6 +35,9 @@ from tests.inference.makers import (
     judge,
 )
 from tests.inference.rig import Rig, scores
+
+if TYPE_CHECKING:
+    from streamguard.inference.engine import Tensors
 
 
 def test_a_window_comes_with_the_sixth_hop_and_with_each_one_after() -> None:
@@ -116,6 +121,59 @@ def test_a_channel_without_calibration_is_uncalibrated() -> None:
     (score,) = scores(rig.feed(block("a", i) for i in range(6)))
     assert (score.rejected, score.llr, score.new_hops) == (Rejection.UNCALIBRATED, None, 0)
     assert score.raw is not None
+
+
+def test_a_precision_without_calibration_is_uncalibrated() -> None:
+    rig = Rig()
+    rig.engine.info = replace(rig.engine.info, precision="int8")
+    (score,) = scores(rig.feed(block("a", i) for i in range(6)))
+    assert (score.rejected, score.llr) == (Rejection.UNCALIBRATED, None)
+
+
+class DistantEngine(NumpyEngine):
+    """Its head says that every window is so far away."""
+
+    def __init__(self, ood: float) -> None:
+        super().__init__()
+        self.ood = ood
+
+    def run(self, graph: str, inputs: Tensors) -> Tensors:
+        out = dict(super().run(graph, inputs))
+        if not graph.startswith("hop"):
+            out["ood"] = np.full_like(out["logit"], self.ood)
+        return out
+
+
+def distant_scorer(ood: float) -> Scorer:
+    """On distances of up to 198 it was calibrated."""
+    document = detection_document()
+    document["thresholds"] = {"ood": 0.02}
+    bundle = bundle_of(document, Channel.WIDE)
+    seen = ConformalTable(tuple(float(i) for i in range(199)))
+    known = replace(bundle.calibrations["fp32"][Channel.WIDE], ood=seen)
+    bundle = replace(bundle, calibrations={"fp32": {Channel.WIDE: known}})
+    models = Models(Network(bundle, DistantEngine(ood)))
+    return Scorer(models, front_end=PlainFrontEnd, judge=judge)
+
+
+@pytest.mark.parametrize(("ood", "strange"), [(100.0, False), (195.0, False), (197.0, True)])
+def test_a_window_far_from_the_training_data_is_rejected_but_keeps_its_llr(
+    ood: float, strange: bool
+) -> None:
+    scorer = distant_scorer(ood)
+    results = [result for i in range(6) for result in scorer.process([block("a", i)])]
+    (score,) = scores(results)
+    assert score.ood == ood
+    assert score.llr is not None
+    assert score.rejected is (Rejection.OUT_OF_DISTRIBUTION if strange else None)
+    assert score.new_hops == (0 if strange else 6)
+
+
+def test_a_distance_that_is_no_number_is_out_of_distribution() -> None:
+    scorer = distant_scorer(float("nan"))
+    results = [result for i in range(6) for result in scorer.process([block("a", i)])]
+    (score,) = scores(results)
+    assert score.rejected is Rejection.OUT_OF_DISTRIBUTION
 
 
 def test_numbers_that_are_none_are_not_passed_on() -> None:

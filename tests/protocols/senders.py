@@ -11,16 +11,12 @@ import numpy.typing as npt
 from streamguard.audio.g711 import decode_ulaw
 from streamguard.events import Audio, Gap, GapReason, SegmentStarted, SourceEvent
 from streamguard.protocols.rtp import RtpPacket
-from streamguard.protocols.rtp_stream import PayloadFormat, RtpStream
+from streamguard.protocols.rtp_codecs import COMFORT_NOISE, DTMF, PCMA, PCMU
+from streamguard.protocols.rtp_stream import RtpStream
 
 PACKET_SAMPLES = 160
 PACKET_S = 0.02
-FORMATS = {
-    0: PayloadFormat.PCMU,
-    8: PayloadFormat.PCMA,
-    13: PayloadFormat.CN,
-    101: PayloadFormat.TELEPHONE_EVENT,
-}
+FORMATS = {0: PCMU, 8: PCMA, 13: COMFORT_NOISE, 101: DTMF}
 
 
 def voice(index: int) -> bytes:

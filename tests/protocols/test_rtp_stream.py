@@ -17,6 +17,7 @@ from streamguard.protocols.rtp import RtpPacket, TelephoneEvent, build_telephone
 from streamguard.protocols.rtp_stream import MAX_GAP_S
 from tests.protocols.senders import (
     FORMATS,
+    PACKET_S,
     gaps_of,
     packet,
     play,
@@ -69,6 +70,18 @@ def test_a_timestamp_step_without_a_sequence_step_is_silence_not_loss() -> None:
     events += receiver.receive(packet(1, skipped_samples=4_000), 0.52)
     assert gaps_of(events) == [(160, 4_000, GapReason.DTX)]
     assert receiver.reception.loss_pct == 0.0
+
+
+def test_a_gap_in_every_packet_does_not_make_time_run_faster() -> None:
+    """Each of them is believable: a second of silence, a little ahead of its time."""
+    receiver = stream()
+    events: list[SourceEvent] = []
+    for number in range(200):
+        one = packet(number, skipped_samples=8_000 * number)
+        events += receiver.receive(one, number * PACKET_S)
+    silence = sum(count for _, count, _ in gaps_of(events))
+    assert 8_000 <= silence <= 8_000 * (1 + 200 * PACKET_S)
+    assert len(samples_of(events)) - silence == 200 * 160
 
 
 def test_loss_on_the_edge_of_silence_is_told_from_the_silence() -> None:
@@ -331,6 +344,6 @@ def test_any_packets_keep_positions_whole_and_memory_and_work_bounded(
         if isinstance(event, Audio | Gap):
             assert event.first_sample == position
             position += len(event.samples) if isinstance(event, Audio) else event.count
-    # A gap runs ahead of the time that passed by a second at most, and the payloads are short.
-    assert position <= len(arrivals) * (8_000 + 40) + 2 * now * 8_000
+    # Gaps run ahead of the time that passed by a second at most, and the payloads are short.
+    assert position <= len(arrivals) * 40 + (1 + 2 * now) * 8_000
     assert 0.0 <= receiver.reception.loss_pct <= 100.0

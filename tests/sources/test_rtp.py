@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import errno
 import socket
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ import pytest
 from streamguard.clock import SystemClock
 from streamguard.errors import SourceError
 from streamguard.events import Audio, EndReason, LegEnded, LegStarted, SourceUp
-from streamguard.protocols.rtp import build_bye, build_packet
+from streamguard.protocols.rtcp import build_bye
+from streamguard.protocols.rtp import build_packet
 from streamguard.sources.rtp import RtpSource
 from streamguard.sources.settings import RtpSettings
 from tests.protocols.senders import packet, sent
@@ -50,6 +52,54 @@ async def test_a_burst_of_packets_arrives_whole_and_in_order(sender: socket.sock
     stats = source.stats()
     assert (stats.received, dict(stats.dropped), stats.legs_started) == (200, {}, 1)
     assert stats.last_audio_at is not None
+
+
+async def test_bursts_of_fifty_packets_on_many_ports_lose_none(sender: socket.socket) -> None:
+    ports = free_ports(8)
+    source = source_on(ports)
+    async with running(source) as collector:
+        for burst in range(4):
+            for port in ports:
+                for index in range(50 * burst, 50 * (burst + 1)):
+                    sender.sendto(build_packet(packet(index, ssrc=port)), ("127.0.0.1", port))
+            expected = 50 * (burst + 1) * len(ports)
+            await collector.until(lambda n=expected: len(collector.of(Audio)) == n)  # type: ignore[misc]  # early binding
+    for leg in collector.legs():
+        np.testing.assert_array_equal(samples_of(collector.events, leg.leg), sent(range(200)))
+    assert dict(source.stats().dropped) == {}
+
+
+async def test_protected_packets_are_opened_and_plain_ones_dropped(
+    sender: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pylibsrtp = pytest.importorskip("pylibsrtp")
+    key = bytes(range(30))
+    monkeypatch.setenv("TEST_SRTP_KEY", base64.b64encode(key).decode())
+    (port,) = free_ports()
+    source = source_on([port], srtp={"key": {"env": "TEST_SRTP_KEY"}})
+    policy = pylibsrtp.Policy(key, pylibsrtp.Policy.SSRC_ANY_OUTBOUND)
+    async with running(source) as collector:
+        session = pylibsrtp.Session(policy)
+        for index in range(5):
+            protected = session.protect(build_packet(packet(index, ssrc=1)))
+            sender.sendto(protected, ("127.0.0.1", port))
+            sender.sendto(build_packet(packet(index, ssrc=9)), ("127.0.0.1", port))
+        sender.sendto(session.protect_rtcp(build_bye(1)), ("127.0.0.1", port + 1))
+        await collector.until(lambda: bool(ended(collector)))
+    (leg,) = collector.legs()
+    np.testing.assert_array_equal(samples_of(collector.events, leg.leg), sent(range(5)))
+    assert source.stats().dropped == {"srtp": 5}
+
+
+async def test_an_srtp_key_that_is_none_is_an_error_that_does_not_repeat_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("pylibsrtp")
+    monkeypatch.setenv("TEST_SRTP_KEY", "c2VjcmV0")
+    (port,) = free_ports()
+    with pytest.raises(SourceError, match=r"srtp\.key") as error:
+        await source_on([port], srtp={"key": {"env": "TEST_SRTP_KEY"}}).run(Collector().emit)
+    assert "c2VjcmV0" not in str(error.value)
 
 
 async def test_a_bye_on_the_port_above_ends_the_leg(sender: socket.socket) -> None:
@@ -171,7 +221,9 @@ async def test_a_port_that_is_taken_is_a_source_error_naming_it() -> None:
 async def test_what_the_kernel_drops_is_counted(
     sender: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streamguard.sources.rtp.RECEIVE_BUFFER_BYTES", 1)  # the least there is
+    monkeypatch.setattr(
+        "streamguard.sources.rtp_socket.RECEIVE_BUFFER_BYTES", 1
+    )  # the least there is
     (port,) = free_ports()
     source = source_on([port])
     async with running(source) as collector:
@@ -188,9 +240,9 @@ async def test_what_the_kernel_drops_is_counted(
 async def test_a_consumer_that_hangs_costs_old_audio_and_no_memory(
     sender: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streamguard.sources.rtp.QUEUE_EVENTS", 50)
+    monkeypatch.setattr("streamguard.sources.rtp.QUEUE_EVENTS_PER_LEG", 50)
     (port,) = free_ports()
-    source = source_on([port])
+    source = source_on([port], max_legs=1)
     go_on = asyncio.Event()
     collector = Collector()
 

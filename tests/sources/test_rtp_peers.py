@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import shutil
 from collections.abc import AsyncIterator
@@ -142,3 +143,33 @@ async def test_a_call_sent_by_gstreamer_is_received_sample_for_sample(
     check_clean(source, collector, len(expected))
     (ended,) = (event for event in collector.events if isinstance(event, LegEnded))
     assert ended.reason is EndReason.INACTIVITY  # this pipeline has no RTCP
+
+
+async def test_protected_rtp_of_ffmpeg_is_opened_and_received_sample_for_sample(
+    speech: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pylibsrtp", reason="needs the extra 'srtp'")
+    key = base64.b64encode(bytes(range(30))).decode()
+    monkeypatch.setenv("TEST_SRTP_KEY", key)
+    expected = await decoded_by_libsndfile(speech, "pcm_alaw")
+    (port,) = free_ports()
+    settings = RtpSettings.model_validate(
+        {
+            "name": "t",
+            "ports": [port],
+            "inactivity_s": 0.5,
+            "srtp": {"key": {"env": "TEST_SRTP_KEY"}},
+        }
+    )
+    source = RtpSource(settings, SystemClock())
+    filters = "aresample=8000,asetnsamples=n=160:p=0,arealtime"
+    async with running(source) as collector:
+        await run_to_end(
+            program("ffmpeg"), "-v", "error", "-i", speech, "-af", filters, "-c:a", "pcm_alaw",
+            "-srtp_out_suite", "AES_CM_128_HMAC_SHA1_80", "-srtp_out_params", key,
+            "-f", "rtp", f"srtp://127.0.0.1:{port}?pkt_size=186",
+        )  # fmt: skip
+        await collector.until(lambda: bool(collector.of(LegEnded)))
+    (leg,) = collector.legs()
+    np.testing.assert_array_equal(samples_of(collector.events, leg.leg), expected)
+    check_clean(source, collector, len(expected))

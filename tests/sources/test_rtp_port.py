@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from typing import Any
 
@@ -15,13 +16,17 @@ from streamguard.events import (
     CallEnded,
     CallStarted,
     EndReason,
+    Identity,
+    IdentityKind,
     LegEnded,
     LegRole,
     LegStarted,
     Quality,
     SourceEvent,
 )
-from streamguard.protocols.rtp import build_bye, build_packet
+from streamguard.protocols.rtcp import build_bye
+from streamguard.protocols.rtp import build_packet
+from streamguard.sources.base import Refusal
 from streamguard.sources.rtp_port import LegCount, RtpPort
 from streamguard.sources.settings import RtpSettings
 from tests.protocols.senders import packet, samples_of, segments_of, sent
@@ -67,6 +72,7 @@ def test_a_call_begins_with_the_second_packet_and_plays_the_first() -> None:
     assert isinstance(started, LegStarted)
     assert (started.codec, started.rate_hz, started.role) == ("PCMU", 8_000, LegRole.CALLER)
     assert started.received_at == 0.0
+    assert started.identities == (Identity(IdentityKind.TRUNK, ALICE[0]),)
     np.testing.assert_array_equal(samples_of(events), sent(range(3)))
 
 
@@ -185,15 +191,60 @@ def test_quality_comes_about_once_a_second() -> None:
     assert qualities[0].jitter_ms == pytest.approx(0.0, abs=0.01)
 
 
-def test_senders_beyond_the_limit_are_refused_as_busy_until_a_leg_ends() -> None:
+def test_senders_beyond_the_limit_are_refused_until_a_leg_ends() -> None:
     bench = Bench(max_legs=1)
     bench.send(range(2))
     bench.port = bench.another()
     assert bench.send(range(4), sender=MALLORY) == []
-    assert bench.drops["busy"] == 3
+    assert bench.drops["refused"] == 3
     bench.legs.active = 0
     events = bench.send(range(4, 6), sender=MALLORY)
     assert kinds(events)[:2] == [CallStarted, LegStarted]
+
+
+def test_while_calls_are_refused_those_that_are_up_go_on() -> None:
+    bench = Bench()
+    bench.send(range(2))
+    bench.legs.refusal = Refusal.DRAINING
+    assert kinds(bench.send(range(2, 4))) == [Audio, Audio]
+    bench.port = bench.another()
+    assert bench.send(range(4), sender=MALLORY) == []
+    assert bench.drops["refused"] == 3
+    bench.legs.refusal = None
+    assert kinds(bench.send(range(4, 6), sender=MALLORY))[:2] == [CallStarted, LegStarted]
+
+
+def sender_report(ssrc: int, about: int, lost_of_256: int = 64, jitter: int = 80) -> bytes:
+    """A report of ``ssrc`` that receives ``about`` with a quarter of it lost."""
+    info = struct.pack("!BBHIQIII", 0x81, 200, 12, ssrc, 0, 0, 50, 8_000)
+    return info + struct.pack("!IIIIII", about, lost_of_256 << 24, 0, jitter, 0, 0)
+
+
+def test_a_sender_that_reports_without_speaking_is_waited_for_like_announced_silence() -> None:
+    bench = Bench(inactivity_s=5, silence_inactivity_s=30)
+    bench.send(range(3))
+    bench.port.control(sender_report(0xABCD, 1), (ALICE[0], 4_001), 4.0)
+    assert LegEnded not in kinds(bench.port.tick(29.0))
+    assert LegEnded in kinds(bench.port.tick(31.0))
+
+
+def test_a_report_of_a_stranger_keeps_no_leg_alive() -> None:
+    bench = Bench(inactivity_s=5, silence_inactivity_s=30)
+    bench.send(range(3))
+    bench.port.control(sender_report(0xABCD, 0xABCD), MALLORY, 4.0)
+    ended = bench.port.tick(6.0)
+    assert LegEnded in kinds(ended)
+    assert [e.far_loss_pct for e in ended if isinstance(e, Quality)] == [None]
+
+
+@pytest.mark.parametrize("muxed", [True, False])
+def test_what_rtcp_says_of_the_leg_is_in_its_quality(muxed: bool) -> None:
+    bench = Bench()
+    bench.send(range(3))
+    receive = bench.port.datagram if muxed else bench.port.control
+    receive(sender_report(1, 0xABCD), (ALICE[0], 4_000 if muxed else 4_001), 0.06)
+    (quality,) = [event for event in bench.port.tick(1.2) if isinstance(event, Quality)]
+    assert (quality.far_loss_pct, quality.far_jitter_ms) == (25.0, 10.0)
 
 
 @pytest.mark.parametrize(("payload_type", "reason"), [(96, "payload_type"), (101, "before_audio")])

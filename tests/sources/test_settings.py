@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from streamguard.protocols.rtp_stream import PayloadFormat
+from streamguard.protocols.rtp_codecs import DTMF, PCMU
 from streamguard.sources.settings import (
     FileSettings,
     MicSettings,
@@ -16,7 +17,7 @@ from streamguard.sources.settings import (
     SourceSettings,
 )
 
-ADAPTER: TypeAdapter[FileSettings | MicSettings | RtpSettings] = TypeAdapter(SourceSettings)
+ADAPTER: TypeAdapter[Any] = TypeAdapter(SourceSettings)
 
 
 def rtp(**values: Any) -> RtpSettings:
@@ -68,7 +69,23 @@ def test_a_wrong_network_is_refused() -> None:
 
 def test_payload_types_come_from_text_keys_as_yaml_has_them() -> None:
     settings = rtp(payload_types={"0": "PCMU", "100": "telephone-event"})
-    assert settings.payload_types == {0: PayloadFormat.PCMU, 100: PayloadFormat.TELEPHONE_EVENT}
+    assert settings.payload_types == {0: PCMU, 100: DTMF}
+
+
+def test_payload_types_name_other_codecs_as_sdp_does() -> None:
+    settings = rtp(payload_types={97: "L16/16000", 98: "telephone-event/16000"})
+    assert [str(one) for one in settings.payload_types.values()] == [
+        "L16/16000",
+        "telephone-event/16000",
+    ]
+
+
+def test_a_codec_without_its_package_is_refused_in_the_configuration(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValidationError, match=r"payload_types.*\n.*streamguard\[codecs\]"):
+        rtp(payload_types={9: "G722"})
 
 
 @pytest.mark.parametrize("types", [{}, {13: "CN"}, {128: "PCMU"}, {0: "G729"}])

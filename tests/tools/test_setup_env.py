@@ -127,7 +127,8 @@ def test_a_folder_that_is_no_environment_is_not_removed(machine: Machine) -> Non
 
 
 @pytest.mark.parametrize(
-    ("level", "extras"), [("runtime", "demo,fast,plot"), ("full", "demo,fast,plot,mic,train,dev")]
+    ("level", "extras"),
+    [("runtime", "demo,fast,plot"), ("full", "demo,fast,plot,mic,codecs,srtp,train,dev")],
 )
 def test_each_level_installs_its_extras_with_the_tested_versions(
     machine: Machine, level: str, extras: str

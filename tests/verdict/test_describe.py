@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from streamguard.verdict.calibration import ChannelCalibration, Exposure, LegModel
+from streamguard.verdict.calibration import ChannelCalibration, Exposure, FalseAlarms, LegModel
 from streamguard.verdict.describe import WARNING, describe_rule
 from streamguard.verdict.scores import Channel
 from streamguard.verdict.settings import MajoritySettings, SequentialSettings, VerdictSettings
@@ -66,3 +66,15 @@ def test_the_exposure_behind_the_numbers_is_stated() -> None:
         VerdictSettings(), {Channel.WIDE: ChannelCalibration(leg=TYPICAL, exposure=seen)}, 0.01
     )
     assert any("60 legs of 44 speakers (1.2 h, 19 sources)" in line for line in lines)
+
+
+@pytest.mark.parametrize("rule", ["sequential", "majority"])
+def test_what_was_raised_on_human_legs_is_said_with_its_exposure_and_bound(rule: str) -> None:
+    seen = FalseAlarms("sequential", 58, 40, 12, 0.4, 1, 2500.0, 11860.0, 0.079, 180.0)
+    calibration = ChannelCalibration(leg=TYPICAL, false_alarms=seen)
+    settings = VerdictSettings.model_validate({"rule": rule})
+    text = "\n".join(describe_rule(settings, {Channel.WIDE: calibration}, 0.01))
+    assert (
+        "of 58 human legs of the calibration (40 speakers, 12 sources, 0.40 h of net speech) the "
+        "default rule raised 1: 2500 per 1,000 call-hours, below 11860 with 95 % confidence"
+    ) in text

@@ -7,8 +7,13 @@ import dataclasses
 import numpy as np
 import pytest
 
-from streamguard.verdict.calibration import ChannelCalibration, ConformalTable
-from streamguard.verdict.labels import LabelRules, label_window
+from streamguard.verdict.calibration import (
+    Answers,
+    ChannelCalibration,
+    ConformalTable,
+    Reliability,
+)
+from streamguard.verdict.labels import LabelRules, generator_p_value, label_window, sme, softmax
 from streamguard.verdict.scores import Attribution, Label, Rejection
 
 RULES = LabelRules(
@@ -91,3 +96,66 @@ def test_a_floor_of_one_is_never_reached_even_by_certainty() -> None:
 def test_large_logits_do_not_overflow() -> None:
     attribution = said([1e4, 0, 0], [1e4, 0, 0])
     assert isinstance(attribution.generator, Label)
+
+
+CLEAR = (np.array([5.0, 0, 0]), np.array([0, 5.0, 0]))
+FAR = ConformalTable(tuple(float(i) for i in range(199)))
+"""Scores of up to 198 have been seen."""
+
+
+def labelled(calibration: ChannelCalibration, ood: float | None) -> Attribution:
+    return label_window(*CLEAR, RULES, calibration, ood)
+
+
+def test_a_window_far_from_all_training_data_gets_no_label() -> None:
+    calibration = ChannelCalibration(technology=WIDE, generator=WIDE, ood=FAR)
+    assert labelled(calibration, 500.0) == Attribution(Rejection.OUT_OF_DISTRIBUTION, None)
+    assert isinstance(labelled(calibration, 190.0).technology, Label)
+    assert isinstance(labelled(calibration, None).technology, Label), "a head without the output"
+
+
+def test_a_window_unlike_the_listed_generators_keeps_its_technology() -> None:
+    calibration = ChannelCalibration(technology=WIDE, generator=WIDE, generator_ood=FAR)
+    attribution = labelled(calibration, 500.0)
+    assert isinstance(attribution.technology, Label)
+    assert attribution.generator is Rejection.OUT_OF_DISTRIBUTION
+    assert isinstance(labelled(calibration, 100.0).generator, Label)
+
+
+def test_softmax_energy_alone_rejects_a_generator_that_is_like_none() -> None:
+    sure = ConformalTable(tuple(np.linspace(sme(CLEAR[1]) - 0.01, sme(CLEAR[1]) + 0.001, 199)))
+    calibration = ChannelCalibration(technology=WIDE, generator=WIDE, generator_sme=sure)
+    assert isinstance(labelled(calibration, None).generator, Label)
+    unsure = label_window(CLEAR[0], np.array([0.0, 1.0, 0.0]), RULES, calibration)
+    assert unsure.generator is Rejection.OUT_OF_DISTRIBUTION
+
+
+def test_two_scores_are_joined_by_twice_the_smaller_p_value() -> None:
+    calibration = ChannelCalibration(generator_ood=FAR, generator_sme=ConformalTable((9.0,) * 99))
+    assert generator_p_value(CLEAR[1], 190.0, calibration) == pytest.approx(2 * 10 / 200)
+    assert generator_p_value(CLEAR[1], 0.0, calibration) == 1.0
+    assert generator_p_value(CLEAR[1], 1e9, calibration) == pytest.approx(2 / 200)
+    assert generator_p_value(CLEAR[1], 0.0, ChannelCalibration()) is None
+
+
+def test_softmax_energy_rises_with_doubt() -> None:
+    sure, leaning, lost = (np.array([x, 0.0, 0.0]) for x in (50.0, 1.0, 0.0))
+    assert sme(sure) < sme(leaning) < sme(lost)
+    assert sme(sure) == pytest.approx(-np.log(np.e + 2))
+    assert sme(lost) == pytest.approx(-np.log(3 * np.exp(1 / 3)))
+
+
+def test_confidence_is_what_it_has_meant_on_other_sources() -> None:
+    """The softmax says 0.99; of such windows 55 % were right, below the floor of 60 %."""
+    hollow = Answers(common=Reliability((0.5, 1.0), (0.3, 0.55)))
+    calibration = ChannelCalibration(technology=WIDE, technology_answers=hollow)
+    assert labelled(calibration, None) == Attribution(Rejection.LOW_CONFIDENCE, None)
+    solid = Answers(common=hollow.common, labels={"tts": Reliability((0.5,), (0.8,))})
+    calibration = dataclasses.replace(calibration, technology_answers=solid)
+    assert isinstance(labelled(calibration, None).technology, Label)
+
+
+def test_temperature_softens_before_anything_is_decided() -> None:
+    calibration = ChannelCalibration(technology=WIDE, technology_answers=Answers(temperature=10.0))
+    assert labelled(calibration, None) == Attribution(Rejection.LOW_CONFIDENCE, None)
+    assert softmax(np.array([2.0, 0.0]), 2.0) == pytest.approx(softmax(np.array([1.0, 0.0])))

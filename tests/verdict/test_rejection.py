@@ -8,7 +8,8 @@ import pytest
 
 from streamguard.audio.frames import HopQuality
 from streamguard.audio.settings import GateSettings
-from streamguard.verdict.rejection import PRECEDENCE, judge_window, net_speech_s
+from streamguard.verdict.calibration import ConformalTable
+from streamguard.verdict.rejection import PRECEDENCE, is_strange, judge_window, net_speech_s
 from streamguard.verdict.scores import Rejection
 
 SETTINGS = GateSettings()
@@ -28,6 +29,7 @@ LOST = replace(SPEECH, lost_fraction=0.4)
 TONE = replace(SPEECH, tone_fraction=0.4)
 CLIPPED = replace(SPEECH, clipped_fraction=0.05)
 MUSIC = replace(SPEECH, music_likelihood=0.95)
+PROMPT = replace(SPEECH, announcement=True)
 
 
 def test_six_hops_of_speech_are_evidence() -> None:
@@ -43,6 +45,7 @@ def test_six_hops_of_speech_are_evidence() -> None:
         (TONE, Rejection.TONE),
         (CLIPPED, Rejection.CLIPPED),
         (MUSIC, Rejection.MUSIC),
+        (PROMPT, Rejection.ANNOUNCEMENT),
     ],
 )
 def test_a_window_of_one_fault_is_rejected_for_it(hop: HopQuality, reason: Rejection) -> None:
@@ -101,4 +104,16 @@ def test_net_speech_is_counted_in_seconds() -> None:
 
 
 def test_every_reason_that_a_hop_can_have_is_in_the_precedence() -> None:
-    assert len(set(PRECEDENCE)) == len(PRECEDENCE) == 6
+    assert len(set(PRECEDENCE)) == len(PRECEDENCE) == 7
+
+
+def test_a_score_that_few_held_out_windows_reach_is_strange() -> None:
+    table = ConformalTable(tuple(float(i) for i in range(99)))
+    assert is_strange(98.5, table, 0.02)
+    assert not is_strange(98.5, table, 0.01), "one in a hundred is what alpha allows"
+    assert not is_strange(97.0, table, 0.02)
+
+
+def test_without_a_score_or_a_table_nothing_is_strange() -> None:
+    assert not is_strange(None, ConformalTable((0.0,)), 0.9)
+    assert not is_strange(1e9, None, 0.9)
