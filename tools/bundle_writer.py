@@ -23,7 +23,6 @@ import onnx
 import torch
 import yaml
 
-from streamguard.errors import BundleError
 from tools.training import recipe_sha256
 
 SCHEMA = "streamguard.bundle/1"
@@ -143,13 +142,11 @@ def write_bundle(
     recipe: Mapping[str, Any],
     card: str,
     folder: Path,
-    calibrated: Mapping[str, str] | None = None,
 ) -> Path:
     """Make ``folder`` a complete bundle, or leave what was there untouched; returns it.
 
-    ``recipe`` is the one that the checkpoint carries; ``card`` is the text of ``CARD.md``;
-    ``calibrated`` names the sha256 of the graphs that the calibration was made with.
-    Raises BundleError if the daemon's loader would refuse it, or if other graphs were calibrated.
+    ``recipe`` is the one that the checkpoint carries; ``card`` is the text of ``CARD.md``. Raises
+    BundleError if the daemon's loader would refuse it.
     """
     from streamguard.inference.bundle import load_bundle
 
@@ -162,9 +159,6 @@ def write_bundle(
             file = fresh / f"{spec.name}.onnx"
             export_graph(spec, file)
             entries[spec.name] = _graph_entry(spec, file)
-            if calibrated is not None and calibrated.get(spec.name) != entries[spec.name]["sha256"]:
-                reason = f"graphs.{spec.name}.sha256: the calibration was made with another graph"
-                raise BundleError(str(folder), reason)
         document = _document(draft, entries, recipe)
         (fresh / "bundle.yaml").write_text(dump_yaml(document), encoding="utf-8")
         (fresh / "CARD.md").write_text(card, encoding="utf-8")
@@ -197,6 +191,30 @@ def update_document(folder: Path, changes: Mapping[str, Any], card: str | None =
         (fresh / "bundle.yaml").write_text(dump_yaml(document), encoding="utf-8")
         if card is not None:
             (fresh / "CARD.md").write_text(card, encoding="utf-8")
+        load_bundle(fresh)
+        _swap(fresh, folder, Path(temporary) / "replaced")
+
+
+def replace_graph(
+    folder: Path, name: str, data: bytes, new_outputs: Sequence[TensorSpec] = ()
+) -> None:
+    """Put another ONNX file in the place of a graph of a bundle; it gives ``new_outputs`` besides.
+
+    The calibration goes with the graph that it was made with. Raises BundleError, and leaves the
+    bundle as it was, if the daemon's loader would refuse the result.
+    """
+    from streamguard.inference.bundle import load_bundle
+
+    document = read_document(folder)
+    graph = document["graphs"][name]
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
+        fresh = Path(temporary) / folder.name
+        shutil.copytree(folder, fresh)
+        (fresh / graph["file"]).write_bytes(data)
+        graph["sha256"] = sha256_of(fresh / graph["file"])
+        graph["outputs"] += [_tensor_entry(tensor, meaning=True) for tensor in new_outputs]
+        document["calibration"] = {}
+        (fresh / "bundle.yaml").write_text(dump_yaml(document), encoding="utf-8")
         load_bundle(fresh)
         _swap(fresh, folder, Path(temporary) / "replaced")
 
@@ -252,23 +270,20 @@ def _document(draft: BundleDraft, graphs: Plain, recipe: Mapping[str, Any]) -> P
     }
 
 
-def _graph_entry(spec: GraphSpec, file: Path) -> Plain:
-    def tensor(spec: TensorSpec, *, meaning: bool) -> Plain:
-        entry: Plain = {
-            "name": spec.name,
-            "dtype": "float32",
-            "shape": ["batch", *spec.shape],
-        }
-        return {**entry, "meaning": spec.meaning} if meaning else entry
+def _tensor_entry(spec: TensorSpec, *, meaning: bool) -> Plain:
+    entry: Plain = {"name": spec.name, "dtype": "float32", "shape": ["batch", *spec.shape]}
+    return {**entry, "meaning": spec.meaning} if meaning else entry
 
+
+def _graph_entry(spec: GraphSpec, file: Path) -> Plain:
     return {
         "file": file.name,
         "sha256": sha256_of(file),
         "unit": spec.unit,
         "left_context": spec.left_context,
         "precision": spec.precision,
-        "inputs": [tensor(item, meaning=False) for item in spec.inputs],
-        "outputs": [tensor(item, meaning=True) for item in spec.outputs],
+        "inputs": [_tensor_entry(item, meaning=False) for item in spec.inputs],
+        "outputs": [_tensor_entry(item, meaning=True) for item in spec.outputs],
         "state": [
             {"in": item.source, "out": item.target, "shape": list(item.shape)}
             for item in spec.state

@@ -3,7 +3,7 @@
     python -m tools.check_parity [BUNDLE ...]
 
 compares a bundle's graphs with themselves in different batches, and, where a checkpoint of the run
-is given (``--checkpoint``), with the torch network, hop by hop and, where its module offers
+is given (``--run``), with the torch network, hop by hop and, where its module offers
 ``full_window(model, samples)``, in one pass. Prints the largest difference of each output and
 whether all verdicts agree; exit code 1 where a difference exceeds the tolerance.
 """
@@ -25,8 +25,7 @@ from streamguard.clock import HOP_SAMPLES, WINDOW_HOPS
 from streamguard.errors import StreamguardError
 from streamguard.inference.bundle import find_bundle, load_bundle
 from tools.bundle_writer import GraphSpec
-from tools.export import network_module, trained_model
-from tools.training import load_checkpoint
+from tools.export import load_system, network_module
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -155,16 +154,19 @@ def _said(logits: Floats) -> npt.NDArray[np.int64]:
     return np.asarray(logits.argmax(axis=1), np.int64)
 
 
-def check(folder: Path, checkpoint: Path | None, windows: int) -> bool:
-    """Print the comparisons of one bundle; whether all are within the tolerance."""
+def check(folder: Path, run: Path | None, windows: int) -> bool:
+    """Print the comparisons of one bundle; whether all are within the tolerance.
+
+    ``run`` holds the checkpoint of the network, whose recipe lies beside the bundle's folder.
+    """
     onnx = bundle_system(folder)
     signal = noise_windows(windows, onnx.left_context)
     together = onnx.window(signal)
     alone = [onnx.window(row[None]) for row in signal]
     forms = {"ONNX, batch of one": {n: np.concatenate([out[n] for out in alone]) for n in together}}
-    if checkpoint is not None:
-        network = network_module(folder.parent.name)
-        model = trained_model(folder.parent.name, load_checkpoint(checkpoint))
+    if run is not None:
+        recipe, model, _ = load_system(folder.parent / "recipe.yaml", run)
+        network = network_module(recipe["system"])
         forms["torch, hop by hop"] = torch_system(network.graphs(model)).window(signal)
         if hasattr(network, "full_window"):
             with torch.no_grad():
@@ -172,7 +174,8 @@ def check(folder: Path, checkpoint: Path | None, windows: int) -> bool:
             forms["torch, whole window"] = {name: value.numpy() for name, value in whole.items()}
     fine = True
     for form, outputs in forms.items():
-        parity = compare(together, outputs)
+        # What tools.ood has put onto the head is no output of the network.
+        parity = compare({name: together[name] for name in outputs}, outputs)
         fine &= parity.worst <= TOLERANCE and parity.agreement == 1.0
         numbers = ", ".join(f"{name} {value:.2g}" for name, value in parity.difference.items())
         print(f"{folder}: ONNX against {form}: {numbers}; verdicts agree {parity.agreement:.1%}")
@@ -184,14 +187,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Compare forms of a bundle.", prog="python -m tools.check_parity"
     )
     parser.add_argument("bundle", nargs="+", help="folder, or name of a packaged bundle")
-    parser.add_argument("--checkpoint", type=Path, help="of the bundle's network")
+    parser.add_argument("--run", type=Path, help="folder of checkpoints of the bundle's network")
     parser.add_argument("--windows", type=int, default=8)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     try:
         results = [
-            check(find_bundle(bundle), options.checkpoint, options.windows)
-            for bundle in options.bundle
+            check(find_bundle(bundle), options.run, options.windows) for bundle in options.bundle
         ]
     except StreamguardError as err:
         print(err, file=sys.stderr)

@@ -1,9 +1,8 @@
-"""Training crops: which clips an epoch draws, and the samples of a batch."""
+"""Training crops: the samples of a batch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,39 +19,6 @@ if TYPE_CHECKING:
 HOP_SAMPLES = 8000
 _QUIET_DB = 25.0
 """A hop this far below the loudest one of its crop is a pause: the daemon's gate keeps it out."""
-
-
-@dataclass(frozen=True, slots=True)
-class Balance:
-    """The section ``balance`` of a recipe."""
-
-    source_power: float
-    core: float
-    technology: Mapping[str, float]
-
-
-def draw_weights(clips: Sequence[Clip], balance: Balance) -> npt.NDArray[np.float64]:
-    """Probability of each clip: classes half and half inside each set and, for spoofs, each
-    technology as asked; inside these a source weighs its clips to a power.
-
-    Opus leans to spoof in the collection as it is; drawn like this, the set says nothing of the
-    class.
-    """
-    weights = np.zeros(len(clips))
-    cells: dict[tuple[str, str, str], dict[str, list[int]]] = {}
-    for index, clip in enumerate(clips):
-        cell = cells.setdefault((clip.set, clip.label, clip.technology), {})
-        cell.setdefault(clip.source_repo, []).append(index)
-    for (set_name, label, technology), sources in cells.items():
-        share = 0.5 * (balance.core if set_name == "core" else 1.0 - balance.core)
-        if label == "spoof":
-            present = [t for s, x, t in cells if s == set_name and x == "spoof"]
-            total = sum(balance.technology[name] for name in present)
-            share *= balance.technology[technology] / total
-        mass = sum(len(rows) ** balance.source_power for rows in sources.values())
-        for rows in sources.values():
-            weights[rows] = share * len(rows) ** balance.source_power / mass / len(rows)
-    return np.asarray(weights / weights.sum(), np.float64)
 
 
 class Crops:

@@ -1,7 +1,13 @@
-"""The speech collection: manifest, split by source and generator, decoded cache."""
+"""Speech to train and measure with: one kind of clip, whatever corpus it comes from.
+
+The collection has a manifest; public corpora have layouts of their own, read by ``tools.corpora``.
+Both become a ``Corpus`` of ``Clip``: one label vocabulary, one way to choose a role, one decoded
+cache.
+"""
 
 from __future__ import annotations
 
+import argparse
 import csv
 import dataclasses
 import hashlib
@@ -19,6 +25,8 @@ import yaml
 
 from streamguard.errors import AudioFileError, StreamguardError
 from tools.progress import track
+from tools.shard import SUFFIX as SHARD_SUFFIX
+from tools.shard import unpack_shard
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -26,12 +34,17 @@ if TYPE_CHECKING:
 SAMPLE_RATE_HZ = 16000
 SPLITS_FOLDER = Path(__file__).parent / "splits"
 DEFAULT_SPLIT = SPLITS_FOLDER / "main.yaml"
+SHARD_CACHE = Path.home() / ".cache" / "streamguard" / "shards"
 
 SETS = ("core", "extra")
 LABELS = ("bonafide", "spoof", "noise", "rir")
-TECHNOLOGIES = ("human", "tts", "vc", "vocoder", "codec", "noise", "rir")
+TECHNOLOGIES = ("human", "tts", "vc", "vocoder", "codec", "unknown", "noise", "rir")
+"""``unknown``: spoofed speech whose publisher does not say how it was made."""
 ROLES = ("train", "validation", "calibration", "test")
-_SPOOF_TECHNOLOGIES = frozenset(("tts", "vc", "vocoder", "codec"))
+SUBSETS = ("train", "dev", "eval")
+"""What a public corpus calls its own parts."""
+_ROLE_SUBSETS = {"train": "train", "validation": "dev", "test": "eval"}
+_SPOOF_TECHNOLOGIES = frozenset(("tts", "vc", "vocoder", "codec", "unknown"))
 
 
 class DataError(StreamguardError):
@@ -66,6 +79,9 @@ class Clip:
     seconds: float
     detail: str
     sha256: str
+    """Empty where the corpus publishes none."""
+    subset: str = ""
+    """Of the corpus' own split; empty in a manifest, whose split is a file by source."""
 
     @property
     def spoof(self) -> bool:
@@ -76,12 +92,17 @@ class Clip:
         return self.label in ("bonafide", "spoof")
 
 
-_FIELDS = tuple(field.name for field in dataclasses.fields(Clip))
+_FIELDS = tuple(field.name for field in dataclasses.fields(Clip) if field.name != "subset")
 
 
 def data_folder(option: Path | None) -> Path:
-    """The folder with ``manifest.csv``: the option ``--data``, else ``$STREAMGUARD_DATA``."""
+    """The folder with ``manifest.csv``: the option ``--data``, else ``$STREAMGUARD_DATA``.
+
+    A shard (``tools.pack_shard``) in its place is unpacked into the user's cache first.
+    """
     folder = option or Path(os.environ.get("STREAMGUARD_DATA", ""))
+    if folder.suffix == SHARD_SUFFIX and folder.is_file():
+        folder = unpack_shard(folder, SHARD_CACHE)
     if not (folder / "manifest.csv").is_file():
         raise DataError(
             folder / "manifest.csv", 0, "--data", str(folder), "a folder that holds manifest.csv"
@@ -91,12 +112,15 @@ def data_folder(option: Path | None) -> Path:
 
 def read_manifest(path: Path) -> tuple[Clip, ...]:
     """Every clip of a manifest; raises ``DataError`` with file, line and field."""
-    with path.open(newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream)
-        missing = [name for name in _FIELDS if name not in (reader.fieldnames or ())]
-        if missing:
-            raise DataError(path, 1, missing[0], "", "a column of this name must exist")
-        return tuple(_clip(path, reader.line_num, row) for row in reader)
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            reader = csv.DictReader(stream)
+            missing = [name for name in _FIELDS if name not in (reader.fieldnames or ())]
+            if missing:
+                raise DataError(path, 1, missing[0], "", "a column of this name must exist")
+            return tuple(_clip(path, reader.line_num, row) for row in reader)
+    except (UnicodeDecodeError, csv.Error) as err:
+        raise DataError(path, 0, "file", path.name, f"must be CSV in UTF-8 ({err})") from err
 
 
 def _clip(path: Path, line: int, row: Mapping[str, str | None]) -> Clip:
@@ -176,7 +200,10 @@ class Split:
 
 def read_split(path: Path = DEFAULT_SPLIT) -> Split:
     """Read a split file; raises ``DataError``."""
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, yaml.YAMLError) as err:
+        raise DataError(path, 0, "file", path.name, f"must be YAML in UTF-8 ({err})") from err
     if not isinstance(content, dict) or content.get("schema") != "streamguard.split/1":
         raise DataError(path, 1, "schema", "", "streamguard.split/1")
     sources = content.get("sources")
@@ -185,7 +212,66 @@ def read_split(path: Path = DEFAULT_SPLIT) -> Split:
     for source, role in sources.items():
         if role not in ROLES:
             raise DataError(path, 0, f"sources.{source}", str(role), "one of " + ", ".join(ROLES))
-    return Split(sources, frozenset(content.get("held_out_generators") or ()))
+    held_out = content.get("held_out_generators") or []
+    if not isinstance(held_out, list) or not all(isinstance(name, str) for name in held_out):
+        raise DataError(path, 0, "held_out_generators", repr(held_out), "a list of names")
+    return Split(sources, frozenset(held_out))
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """Clips and the folder that their paths are relative to."""
+
+    root: Path
+    clips: tuple[Clip, ...]
+
+    def select(self, role: str, split: Split) -> tuple[Clip, ...]:
+        """The clips of a role: by the corpus' own subsets where it has them, else by the split.
+
+        A public corpus has no clips for calibration. Raises ``DataError`` for a corpus without
+        subsets of whose sources the split knows none.
+        """
+        if any(clip.subset for clip in self.clips):
+            wanted = _ROLE_SUBSETS.get(role)
+            return tuple(clip for clip in self.clips if clip.subset == wanted)
+        sources = {clip.source_repo for clip in self.clips}
+        if sources and not sources & split.sources.keys():
+            allowed = "the split must give a role to a source of this corpus"
+            raise DataError(self.root, 0, "--split", min(sources), allowed)
+        return split.select(self.clips, role)
+
+
+def open_corpus(spec: str) -> Corpus:
+    """``NAME=FOLDER`` of a public corpus (``tools.corpora.CORPORA``), or a folder with a manifest.
+
+    Raises ``DataError``.
+    """
+    from tools.corpora import CORPORA, load  # its loaders need the vocabulary above
+
+    name, equals, folder = spec.partition("=")
+    if not equals:
+        return _collection(data_folder(Path(spec)))
+    if name not in CORPORA:
+        raise DataError(Path(folder), 0, "--corpus", name, "one of " + ", ".join(CORPORA))
+    return Corpus(Path(folder), load(name, Path(folder)))
+
+
+def corpus_options(parser: argparse.ArgumentParser) -> None:
+    """The two ways to say which speech: ``--data FOLDER`` and ``--corpus NAME=FOLDER``."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--data", type=Path, help="folder with manifest.csv ($STREAMGUARD_DATA)")
+    group.add_argument("--corpus", metavar="NAME=FOLDER", help="a public corpus, see tools/corpora")
+
+
+def chosen_corpus(options: argparse.Namespace) -> Corpus:
+    """The corpus of ``corpus_options``; raises ``DataError``."""
+    if options.corpus is not None:
+        return open_corpus(options.corpus)
+    return _collection(data_folder(options.data))
+
+
+def _collection(root: Path) -> Corpus:
+    return Corpus(root, read_manifest(root / "manifest.csv"))
 
 
 def paired_sources(clips: Iterable[Clip]) -> frozenset[str]:
@@ -215,7 +301,7 @@ class AudioCache:
     def open(cls, data: Path, cache: Path, clips: Sequence[Clip]) -> AudioCache:
         """Map the cache of exactly these clips, decoding them once with a progress bar."""
         key = hashlib.sha256(
-            "\n".join(f"{clip.path} {clip.sha256}" for clip in clips).encode()
+            "\n".join(f"{clip.path} {clip.sha256 or data.resolve()}" for clip in clips).encode()
         ).hexdigest()[:16]
         audio, index = cache / f"speech-{key}.i16", cache / f"speech-{key}.json"
         if not index.exists():

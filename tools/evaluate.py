@@ -1,269 +1,192 @@
-"""Measure a detection bundle: ``python -m tools.evaluate models/cnn_lstm/bundle --data D``.
+"""Measure a bundle, detection or attribution: ``python -m tools.evaluate BUNDLE --data D``.
 
-One window of 3 s per clip (the first that the gate accepts; shorter clips as far as they go), from
-the daemon's own front end and scorer. Pooled numbers are partly the recording condition; those of
-paired sources, which hold both classes, are the honest ones, and stand beside them always. Writes
-``evaluation.json`` where asked, the metrics into ``bundle.yaml``, and ``CARD.md``.
+Prints the figures that matter; ``--json`` and ``--report`` write all of them, ``--card`` puts them
+into the bundle's ``bundle.yaml`` and ``CARD.md``. ``--full`` adds every coder and packet loss,
+which takes some minutes more.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
-
+from streamguard.inference.bundle import find_bundle, load_bundle
 from tools.bundle_writer import update_document
-from tools.card import write_card
 from tools.command import run
 from tools.data import (
     DEFAULT_SPLIT,
+    ROLES,
     AudioCache,
     Clip,
+    DataError,
     Split,
-    data_folder,
-    paired_sources,
-    read_manifest,
+    chosen_corpus,
+    corpus_options,
     read_split,
 )
-from tools.legs import LegRow, judge_legs
-from tools.metrics import (
-    Interval,
-    auc,
-    bootstrap_by_source,
-    cllr,
-    detection_at,
-    eer,
-    fpr_at,
-    min_cllr,
-    min_dcf,
-)
-from tools.scoring import LINES, DaemonScorer, ScoredClip
+from tools.evaluation import tables
+from tools.evaluation.attribution import AttributionReport, evaluate_attribution
+from tools.evaluation.behind import evaluate_behind
+from tools.evaluation.card import card_text
+from tools.evaluation.detection import DetectionReport, evaluate_detector
+from tools.evaluation.names import Name, Names
+from tools.evaluation.plots import draw_attribution, draw_detection
+from tools.evaluation.report import Report, Subject, bundle_metrics, markdown, to_json
+from tools.scoring import AttributionScorer, DaemonScorer
 from tools.train import DEFAULT_CACHE
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Floats = npt.NDArray[np.float64]
-    Bools = npt.NDArray[np.bool_]
-
-LEAST_PER_CLASS = 5
-"""Clips of each class that a source needs for an error rate of its own."""
+REPORT_FILE = "report.md"
+ALL = "all"
+"""In the place of a role: every clip of a corpus."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Scores:
-    """One calibrated window per clip."""
+@dataclass(frozen=True, slots=True)
+class Material:
+    """The clips to be measured, and what is known of the others."""
 
+    corpus: str
+    role: str
     clips: tuple[Clip, ...]
-    llrs: Floats
-
-    @property
-    def spoof(self) -> Bools:
-        return np.array([clip.spoof for clip in self.clips], np.bool_)
-
-    def where(self, keep: Sequence[bool]) -> Scores:
-        chosen = np.flatnonzero(np.asarray(keep, np.bool_))
-        return Scores(tuple(self.clips[i] for i in chosen), self.llrs[chosen])
+    cache: AudioCache
+    collection: tuple[Clip, ...]
+    split: Split
+    trained: Mapping[Name, frozenset[str]] | None
+    """Training sources of each generator; None where the bundle was trained on something else."""
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """The numbers of one set of windows. Rates as shares, Cllr in bits."""
-
-    bonafide: int
-    spoof: int
-    sources: int
-    eer: Interval
-    auc: float
-    min_dcf: float
-    cllr: float
-    min_cllr: float
-    detected_at_1pct: float
-    """Share of spoofs detected at 1 % false alarms."""
-    fpr95: float
-
-
-@dataclass(frozen=True, slots=True)
-class SourceRow:
-    """One source over the direct line."""
-
-    source: str
-    bonafide: int
-    spoof: int
-    mean_llr_bonafide: float | None
-    mean_llr_spoof: float | None
-    eer: float | None
-    """None with fewer than five clips of a class."""
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Everything that a card says about one split."""
-
-    measured: dict[str, Measured]
-    """``<line>`` and ``<line>, paired sources`` and so on."""
-    within_source_eer: dict[str, float]
-    """Mean of the EERs inside the paired sources, by line."""
-    technologies: dict[str, float]
-    """Share of windows with LLR > 0, direct line."""
-    sources: tuple[SourceRow, ...]
-    accepted: dict[str, float]
-    """Share of clips of which the gate let a window speak, by line and class."""
-    legs: tuple[LegRow, ...] = ()
-    """What the default rule said of pseudo-legs."""
-
-
-def first_windows(scored: Sequence[ScoredClip]) -> Scores:
-    """The first accepted window of each clip that has one."""
-    clips, llrs = [], []
-    for item in scored:
-        for window in item.accepted[:1]:
-            if window.llr is None:
-                raise ValueError("the bundle is not calibrated; run tools.calibrate first")
-            clips.append(item.clip)
-            llrs.append(window.llr)
-    return Scores(tuple(clips), np.array(llrs, np.float64))
-
-
-def measure(scores: Scores) -> Measured:
-    """All numbers of a set of windows that holds both classes."""
-    llrs, spoof = scores.llrs, scores.spoof
-    sources = [clip.source_repo for clip in scores.clips]
-    return Measured(
-        bonafide=int((~spoof).sum()),
-        spoof=int(spoof.sum()),
-        sources=len(set(sources)),
-        eer=bootstrap_by_source(eer, llrs, spoof, sources),
-        auc=auc(llrs, spoof),
-        min_dcf=min_dcf(llrs, spoof),
-        cllr=cllr(llrs, spoof),
-        min_cllr=min_cllr(llrs, spoof),
-        detected_at_1pct=detection_at(llrs, spoof, 0.01),
-        fpr95=fpr_at(llrs, spoof),
+def gather(options: argparse.Namespace) -> Material:
+    """The speech of a role of the corpus. Raises DataError."""
+    corpus = chosen_corpus(options)
+    split = read_split(options.split)
+    chosen = corpus.clips if options.role == ALL else corpus.select(options.role, split)
+    clips = tuple(clip for clip in chosen if clip.speech)
+    if not clips:
+        raise DataError(corpus.root, 0, "--role", options.role, "a role that some speech has")
+    own = options.corpus is None or options.trained_here
+    return Material(
+        corpus=(options.corpus or "the collection").partition("=")[0],
+        role=options.role,
+        clips=clips,
+        cache=AudioCache.open(corpus.root, options.cache, corpus.clips),
+        collection=corpus.clips,
+        split=split,
+        trained=trained_generators(corpus.select("train", split)) if own else None,
     )
 
 
-def report(scored: dict[str, Sequence[ScoredClip]], known_generators: frozenset[str]) -> Report:
-    """From the scored clips of every line; ``known_generators`` are those of the training split."""
-    measured: dict[str, Measured] = {}
-    within: dict[str, float] = {}
-    accepted: dict[str, float] = {}
-    for line, items in scored.items():
-        scores = first_windows(items)
-        paired = paired_sources(item.clip for item in items)
-        groups = {
-            line: scores,
-            f"{line}, paired sources": scores.where(
-                [clip.source_repo in paired for clip in scores.clips]
-            ),
-            f"{line}, unseen generators": scores.where(
-                [not clip.spoof or clip.generator not in known_generators for clip in scores.clips]
-            ),
-            f"{line}, exact set only": scores.where([clip.set == "core" for clip in scores.clips]),
-        }
-        measured |= {
-            name: measure(group)
-            for name, group in groups.items()
-            if 0 < group.spoof.sum() < len(group.clips)
-        }
-        rows = [row.eer for row in by_source(scores) if row.eer is not None]
-        within[line] = float(np.mean(rows)) if rows else float("nan")
-        for label in ("bonafide", "spoof"):
-            of_class = [item for item in items if item.clip.label == label]
-            share = sum(bool(item.accepted) for item in of_class) / max(1, len(of_class))
-            accepted[f"{line}, {label}"] = share
-    direct = first_windows(scored["direct"])
-    return Report(
-        measured=measured,
-        within_source_eer=within,
-        technologies=by_technology(direct),
-        sources=tuple(by_source(direct)),
-        accepted=accepted,
-    )
+def trained_generators(clips: Sequence[Clip]) -> dict[Name, frozenset[str]]:
+    """Sources of each generator among training clips."""
+    found: dict[Name, set[str]] = {}
+    for clip in clips:
+        if clip.spoof:
+            found.setdefault((clip.technology, clip.generator), set()).add(clip.source_repo)
+    return {name: frozenset(sources) for name, sources in found.items()}
 
 
-def by_source(scores: Scores) -> list[SourceRow]:
-    """A row per source, by name."""
-    rows = []
-    for source in sorted({clip.source_repo for clip in scores.clips}):
-        part = scores.where([clip.source_repo == source for clip in scores.clips])
-        spoof = part.spoof
-        counts = int((~spoof).sum()), int(spoof.sum())
-        rows.append(
-            SourceRow(
-                source=source,
-                bonafide=counts[0],
-                spoof=counts[1],
-                mean_llr_bonafide=float(part.llrs[~spoof].mean()) if counts[0] else None,
-                mean_llr_spoof=float(part.llrs[spoof].mean()) if counts[1] else None,
-                eer=eer(part.llrs, spoof) if min(counts) >= LEAST_PER_CLASS else None,
+def evaluate(bundle: Path, material: Material, target: str, *, full: bool) -> Report:
+    """Measure a bundle of either task. Raises BundleError, DataError, EngineError."""
+    if load_bundle(bundle).manifest.task == "detection":
+        labels = {clip.label for clip in material.clips}
+        if len(labels) < 2:
+            reason = "both bonafide and spoof: a detector tells them apart"
+            raise DataError(Path(material.corpus), 0, "label", labels.pop(), reason)
+        known = None
+        if material.trained is not None:
+            known = frozenset(generator for _, generator in material.trained)
+        detector = DaemonScorer(bundle, target)
+        try:
+            return evaluate_detector(
+                detector, material.clips, material.cache, material.collection, known, full=full
             )
+        finally:
+            detector.close()
+    namer = AttributionScorer(bundle, target)
+    try:
+        return evaluate_attribution(
+            namer, material.clips, material.cache, material.collection, material.trained, full=full
         )
-    return rows
+    finally:
+        namer.close()
 
 
-def by_technology(scores: Scores) -> dict[str, float]:
-    """Share of the windows of each technology with LLR > 0: false alarms for ``human``."""
-    names = np.array([clip.technology for clip in scores.clips])
-    return {str(name): float((scores.llrs[names == name] > 0).mean()) for name in np.unique(names)}
+def name_behind(
+    report: AttributionReport, bundle: Path, detector: str, material: Material, target: str
+) -> AttributionReport:
+    """The report with what the daemon would say with this detector before the bundle."""
+    scorer = DaemonScorer(detector, target, attribution=bundle)
+    try:
+        names = Names.of(load_bundle(bundle), material.trained)
+        rows = evaluate_behind(scorer, material.clips, material.cache, names)
+    finally:
+        scorer.close()
+    return replace(report, detector=scorer.bundle.name, behind=tuple(rows))
 
 
-def bundle_metrics(result: Report) -> dict[str, float]:
-    """The few numbers that travel in ``bundle.yaml``."""
-    numbers = {}
-    for name, values in result.measured.items():
-        key = name.replace(", ", "_").replace(" ", "_")
-        numbers[f"validation_{key}_eer"] = round(values.eer.value, 4)
-        numbers[f"validation_{key}_cllr"] = round(values.cllr, 4)
-    return numbers
-
-
-def trained_generators(clips: Sequence[Clip], split: Split) -> frozenset[str]:
-    return frozenset(clip.generator for clip in split.select(clips, "train") if clip.spoof)
+def say(report: Report) -> None:
+    """The figures that matter."""
+    if isinstance(report, DetectionReport):
+        print(tables.detection_numbers(report))
+        print(tables.durations(report.durations))
+    else:
+        print(tables.attribution_numbers(report))
+        if report.behind:
+            print(tables.behind(report.behind))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Evaluate a bundle on a split and write its card."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("bundle", type=Path)
-    parser.add_argument("--data", type=Path, help="folder with manifest.csv ($STREAMGUARD_DATA)")
-    parser.add_argument("--split", type=Path, default=DEFAULT_SPLIT)
-    parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help="decoded audio")
-    parser.add_argument("--json", type=Path, help="also write every number here")
-    options = parser.parse_args(argv)
-    data = data_folder(options.data)
-    clips = read_manifest(data / "manifest.csv")
-    cache = AudioCache.open(data, options.cache, clips)
-    split = read_split(options.split)
-    held = [clip for clip in split.select(clips, "validation") if clip.speech]
-    scorer = DaemonScorer(options.bundle)
-    result = report(
-        {line: scorer.clips(held, cache, line) for line in LINES}, trained_generators(clips, split)
+    """Evaluate a bundle."""
+    parser = argparse.ArgumentParser(prog="python -m tools.evaluate", description=__doc__)
+    parser.add_argument("bundle", type=Path, help="a folder, or the name of a packaged bundle")
+    corpus_options(parser)
+    parser.add_argument(
+        "--trained-here", action="store_true", help="the bundle was trained on this --corpus"
     )
-    result = dataclasses.replace(result, legs=tuple(judge_legs(scorer, held, cache)))
-    scorer.close()
+    parser.add_argument("--split", type=Path, default=DEFAULT_SPLIT)
+    parser.add_argument("--role", choices=(*ROLES, ALL), default="validation")
+    parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help="decoded audio")
+    parser.add_argument("--target", default="cpu-fp32", help="engine target")
+    parser.add_argument(
+        "--detector", help="bundle: name windows as the daemon does behind it, too (attribution)"
+    )
+    parser.add_argument("--full", action="store_true", help="coders and packet loss, too")
+    parser.add_argument("--json", type=Path, help="write every number here")
+    parser.add_argument("--report", type=Path, help="write report.md with pictures to this folder")
+    parser.add_argument("--card", action="store_true", help="write metrics and CARD.md")
+    options = parser.parse_args(argv)
+    if options.card and options.corpus:
+        parser.error("--card: tells what trained the bundle, so not with --corpus")
+    folder = find_bundle(options.bundle)
+    material = gather(options)
+    report = evaluate(folder, material, options.target, full=options.full)
+    if isinstance(report, AttributionReport) and options.detector:
+        report = name_behind(report, folder, options.detector, material, options.target)
+    bundle = load_bundle(folder)
+    subject = Subject(
+        name=bundle.name,
+        version=bundle.manifest.version,
+        task=bundle.manifest.task,
+        bundle_sha256=bundle.sha256,
+        target=options.target,
+        corpus=material.corpus,
+        role=material.role,
+    )
+    say(report)
     if options.json:
-        options.json.write_text(
-            json.dumps(result, default=plain, indent=1) + "\n", encoding="utf-8"
+        options.json.write_text(to_json(subject, report), encoding="utf-8")
+    if options.report:
+        pictures = (
+            draw_detection(report, options.report)
+            if isinstance(report, DetectionReport)
+            else draw_attribution(report, options.report)
         )
-    card = write_card(options.bundle, result, clips, split)
-    update_document(options.bundle, {"metrics": bundle_metrics(result)}, card)
-    for name, values in result.measured.items():
-        print(f"{name}: EER {values.eer.value:.3f} AUC {values.auc:.3f} Cllr {values.cllr:.3f}")
+        text = markdown(subject, report, pictures)
+        (options.report / REPORT_FILE).write_text(text, encoding="utf-8")
+    if options.card:
+        card = card_text(bundle, subject, report, material.collection, material.split)
+        update_document(folder, {"metrics": bundle_metrics(subject, report)}, card)
     return 0
-
-
-def plain(value: object) -> object:
-    """What ``json.dumps`` asks of a dataclass."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
-    raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
 if __name__ == "__main__":

@@ -1,60 +1,32 @@
-"""Assemble a bundle from a trained checkpoint and what was calibrated on its graphs.
+"""Checkpoint to bundle, of either task: ``python -m tools.export RECIPE --run RUN``.
 
-    python -m tools.export SYSTEM --run runs/SYSTEM [--checkpoint FILE] [--out models/SYSTEM/bundle]
-
-The run folder holds ``fragment.yaml`` (``name, version, task, licence, trained_on, calibration,
-thresholds, metrics``, and under ``graphs`` the sha256 of every graph that was calibrated) and
-``CARD.md``. ``models/SYSTEM/network.py`` offers ``build(recipe[, labels])`` and ``graphs(model)``.
+``models/<system>/network.py`` offers ``build(recipe, labels)`` and ``graphs(model)``. The bundle is
+not calibrated yet, so the daemon would reject every window: ``tools.ood`` (if the head gives an
+embedding), ``tools.calibrate`` and ``tools.evaluate`` complete it.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
-import yaml
 
-from streamguard.errors import StreamguardError
-from tools.bundle_writer import BundleDraft, GraphSpec, read_document, write_bundle
-from tools.training import load_checkpoint
+from streamguard.verdict.labels import NEVER
+from tools.bundle_writer import BundleDraft, GraphSpec, Plain, read_document, write_bundle
+from tools.command import run
+from tools.training import Recipe, load_checkpoint, load_recipe
 
-MODELS = Path(__file__).parent.parent / "models"
-_DRAFT_KEYS = (
-    "name",
-    "version",
-    "task",
-    "licence",
-    "trained_on",
-    "calibration",
-    "thresholds",
-    "metrics",
+VERSION = "0.1.0"
+"""Of a system whose recipe states none."""
+LICENCE = (
+    "Apache-2.0 for the network and its weights; trained on research speech of mixed and often "
+    "unstated licences, none of which is redistributed (CARD.md lists the sources)"
 )
-
-
-class ExportError(StreamguardError):
-    """A run folder does not hold what a bundle needs."""
-
-    def __init__(self, path: Path, reason: str) -> None:
-        self.path = path
-        self.reason = reason
-        super().__init__(f"{path}: {reason}")
-
-
-def trained_model(system: str, state: Mapping[str, Any]) -> torch.nn.Module:
-    """The network of a checkpoint, in evaluation mode."""
-    network = network_module(system)
-    labels = state.get("labels")
-    model: torch.nn.Module = (
-        network.build(state["recipe"], labels) if labels else network.build(state["recipe"])
-    )
-    model.load_state_dict(state["model"])
-    return model.eval()
 
 
 def network_module(system: str) -> ModuleType:
@@ -62,58 +34,71 @@ def network_module(system: str) -> ModuleType:
     return importlib.import_module(f"models.{system}.network")
 
 
-def read_fragment(path: Path) -> dict[str, Any]:
-    """``fragment.yaml`` of a run; raises ExportError naming what is missing or unknown."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as err:
-        raise ExportError(path, f"not readable YAML ({err})") from err
-    if not isinstance(content, dict):
-        raise ExportError(path, "must be a mapping")
-    missing = [key for key in (*_DRAFT_KEYS, "graphs") if key not in content]
-    unknown = [key for key in content if key not in (*_DRAFT_KEYS, "graphs")]
-    if missing or unknown:
-        raise ExportError(path, f"missing keys {missing}, unknown keys {unknown}")
-    return content
+def trained_model(state: Mapping[str, Any]) -> torch.nn.Module:
+    """The network of a checkpoint, in evaluation mode."""
+    network = network_module(state["recipe"]["system"])
+    model: torch.nn.Module = network.build(state["recipe"], state["labels"])
+    model.load_state_dict(state["model"])
+    return model.eval()
 
 
-def export(system: str, checkpoint: Path, fragment: Path, card: Path, out: Path) -> Path:
-    """Write the bundle; raises ExportError if other graphs were calibrated than these."""
-    state = load_checkpoint(checkpoint)
-    content = read_fragment(fragment)
-    labels = state.get("labels") or {"technology": (), "generator": ()}
+def _checkpoint(folder: Path) -> Path:
+    """What ``tools.train`` keeps, or ``tools.train_lava``, whose last stage is the heads."""
+    heads = folder / "heads.pt"
+    return heads if heads.exists() else folder / "best.pt"
+
+
+def load_system(recipe_file: Path, run_folder: Path) -> tuple[Recipe, torch.nn.Module, Plain]:
+    """The recipe, the trained network and its labels; refuses checkpoints of another recipe.
+
+    A recipe with ``members`` is made of the systems that it names, which lie beside its own folder;
+    the run folder then holds a run of each.
+    """
+    recipe = load_recipe(recipe_file)
+    if "members" not in recipe:
+        state = load_checkpoint(_checkpoint(run_folder), recipe)
+        return recipe, trained_model(state), state["labels"]
+    members = [
+        load_system(recipe_file.parents[1] / name / recipe_file.name, run_folder / name)[1]
+        for name in recipe["members"]
+    ]
+    return recipe, network_module(recipe["system"]).compose(recipe, members), {}
+
+
+def export(recipe_file: Path, run_folder: Path, out: Path) -> Path:
+    """Write the bundle; a head without calibration says nothing."""
+    recipe, model, trained = load_system(recipe_file, run_folder)
+    task = recipe.get("task", "attribution")  # LAVA's recipe is older than this key
+    labels = trained if task == "attribution" else None
     draft = BundleDraft(
-        **{key: content[key] for key in _DRAFT_KEYS},
-        technology=labels["technology"],
-        generator=labels["generator"],
+        name=recipe_file.parent.name,
+        version=recipe.get("version", VERSION),
+        task=task,
+        licence=LICENCE,
+        trained_on="public demonstration pages and sample sets of speech; CARD.md lists them",
+        calibration={},
+        thresholds={"technology": NEVER, "generator": NEVER} if labels else {},
+        technology=labels["technology"] if labels else (),
+        generator=labels["generator"] if labels else (),
     )
-    text = card.read_text(encoding="utf-8")
-    specs: tuple[GraphSpec, ...] = network_module(system).graphs(trained_model(system, state))
-    folder = write_bundle(draft, specs, state["recipe"], text, out, content["graphs"])
+    specs: tuple[GraphSpec, ...] = network_module(recipe["system"]).graphs(model)
+    folder = write_bundle(draft, specs, recipe, "Not evaluated yet.\n", out)
     for name, graph in read_document(folder)["graphs"].items():
         size = (folder / graph["file"]).stat().st_size
         print(f"{folder}: {name} {size / 1e6:.2f} MB sha256 {graph['sha256']}")
     return folder
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Write a bundle.", prog="python -m tools.export")
-    parser.add_argument("system", help="a folder of models/, e.g. lava")
-    parser.add_argument("--run", type=Path, help="run folder (default: runs/SYSTEM)")
-    parser.add_argument("--checkpoint", type=Path, help="default: RUN/heads.pt or RUN/best.pt")
-    parser.add_argument("--out", type=Path, help="default: models/SYSTEM/bundle")
-    options = parser.parse_args(arguments)
-    run = options.run or Path("runs") / options.system
-    candidates = [options.checkpoint] if options.checkpoint else [run / "heads.pt", run / "best.pt"]
-    checkpoint = next((path for path in candidates if path.is_file()), candidates[-1])
-    out = options.out or MODELS / options.system / "bundle"
-    try:
-        export(options.system, checkpoint, run / "fragment.yaml", run / "CARD.md", out)
-    except (StreamguardError, OSError, ModuleNotFoundError) as err:
-        print(err, file=sys.stderr)
-        return 1
+def main(argv: Sequence[str] | None = None) -> int:
+    """Export the best checkpoint of a run."""
+    parser = argparse.ArgumentParser(description=__doc__, prog="python -m tools.export")
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("--run", type=Path, required=True, help="folder of checkpoints")
+    parser.add_argument("--out", type=Path, help="default: the folder bundle beside the recipe")
+    options = parser.parse_args(argv)
+    export(options.recipe, options.run, options.out or options.recipe.parent / "bundle")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(run(main))

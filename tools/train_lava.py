@@ -35,7 +35,9 @@ from tools.data import (
     read_manifest,
     read_split,
 )
-from tools.lava_data import NO_LABEL, BalancedDraw, Crops, Labels, make_crops
+from tools.draws import BalancedDraw
+from tools.labels import NO_LABEL, Labels
+from tools.lava_data import Crops, make_crops
 from tools.progress import progress_bar
 from tools.training import (
     CheckpointError,
@@ -122,8 +124,11 @@ def fit(stage: Stage, run: Path) -> Path:
                 "model": stage.model.state_dict(),
                 **stage.extra,
             }
+            row = {"loss": total / steps, **numbers, "seconds": time.monotonic() - began}
+            # The resume point comes last: what is interrupted before it is done again.
             if improved or stage.keep == "last":
                 save_checkpoint(final, {**state, "epoch": epoch})
+            history.add(epoch, row)
             save_checkpoint(
                 resume,
                 {
@@ -135,8 +140,6 @@ def fit(stage: Stage, run: Path) -> Path:
                     "stale": stale,
                 },
             )
-            row = {"loss": total / steps, **numbers, "seconds": time.monotonic() - began}
-            history.add(epoch, row)
             print(f"{stage.name} {epoch}: " + " ".join(f"{k} {v:.5g}" for k, v in row.items()))
             sys.stdout.flush()
     return final

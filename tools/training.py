@@ -55,8 +55,8 @@ def load_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recip
         *sections, key = dotted.split(".")
         place = recipe
         for section in sections:
-            place = place.get(section, {})
-        if key not in place:
+            place = place.get(section, {}) if isinstance(place, dict) else {}
+        if not isinstance(place, dict) or key not in place:
             raise CheckpointError(path, f"no key {dotted} to override")
         place[key] = value
     return recipe

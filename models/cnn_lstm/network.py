@@ -21,6 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from tools.bundle_writer import GraphSpec, StateSpec, TensorSpec
+from tools.objective import window_mean
+from tools.outputs import Outputs
 
 SAMPLE_RATE_HZ = 16000
 HOP_SAMPLES = 8000
@@ -99,7 +101,10 @@ class Lfcc(nn.Module):
     def forward(self, samples: Tensor) -> Tensor:
         spectrum = nn.functional.conv1d(samples[:, None, :], self.fourier, stride=SHIFT_SAMPLES)
         squared = spectrum.square().transpose(1, 2)
-        power = squared[..., : self.bins] + squared[..., self.bins :]
+        return self.of_power(squared[..., : self.bins] + squared[..., self.bins :])
+
+    def of_power(self, power: Tensor) -> Tensor:
+        """``[batch, n, fft / 2 + 1]`` power spectra -> ``[batch, n, coefficients]``."""
         return torch.log(power @ self.filterbank + self.floor) @ self.dct
 
 
@@ -189,6 +194,11 @@ class Detector(nn.Module):
         activations: Tensor = self.blocks(features.flatten(0, 1))
         return activations.reshape(*features.shape[:2], EMBEDDING)
 
+    def outputs(self, activations: Tensor, valid: Tensor) -> Outputs:
+        """The window's logit is the mean of those of its valid hops."""
+        blocks = self.logit(activations)
+        return Outputs(logit=window_mean(blocks, valid), blocks=blocks)
+
     def fit_statistics(self, samples: Tensor, valid: Tensor) -> None:
         """Take mean and deviation of the coefficients from training clips (valid hops only)."""
         with torch.no_grad():
@@ -203,8 +213,9 @@ class Detector(nn.Module):
         return difference
 
 
-def build(recipe: Mapping[str, Any]) -> Detector:
-    """The untrained system of a recipe (its section ``network``)."""
+def build(recipe: Mapping[str, Any], labels: Mapping[str, Any]) -> Detector:
+    """The untrained system of a recipe (its section ``network``); it detects, and names nothing."""
+    del labels
     return Detector(NetworkSettings(**recipe["network"]))
 
 
@@ -216,7 +227,10 @@ class HopGraph(nn.Module):
         self.detector = detector
 
     def forward(self, samples: Tensor, state_in: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        cepstra = self.detector.lfcc(samples)
+        return self.of_cepstra(self.detector.lfcc(samples), state_in)
+
+    def of_cepstra(self, cepstra: Tensor, state_in: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same from the features."""
         normalised, state_out = self.detector.normalise(cepstra, state_in)
         sums = self.detector.blocks(normalised)
         return sums, torch.ones_like(state_in[:, :1]), state_out

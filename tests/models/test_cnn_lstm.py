@@ -26,7 +26,7 @@ from models.cnn_lstm.network import (
     linear_filterbank,
 )
 from tools.bundle_writer import export_graph, read_document
-from tools.train import window_mean
+from tools.objective import window_mean
 from tools.training import load_recipe, recipe_sha256
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(60)]
@@ -137,7 +137,7 @@ def test_statistics_come_from_valid_hops_only() -> None:
 
 
 def test_the_recipe_builds_the_network() -> None:
-    detector = build(load_recipe(SYSTEM / "recipe.yaml"))
+    detector = build(load_recipe(SYSTEM / "recipe.yaml"), {})
     assert sum(weight.numel() for weight in detector.parameters()) < 300_000
 
 
@@ -193,7 +193,7 @@ def test_the_committed_bundle_was_made_with_the_recipe_beside_it(committed: Path
 
 def _imported(bundle: Path) -> Detector:
     """The torch network with the weights of a bundle's graphs."""
-    detector = build(load_recipe(SYSTEM / "recipe.yaml"))
+    detector = build(load_recipe(SYSTEM / "recipe.yaml"), {})
     hop = onnx.load(bundle / "hop_fp32.onnx").graph
     head = onnx.load(bundle / "head_fp32.onnx").graph
     weights = {

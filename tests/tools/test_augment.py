@@ -4,14 +4,37 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
-from tools.augment import Augmenter, AugmentSettings, coloured_noise, quantise, telephone
+from tools.augment import (
+    CODECS,
+    Augmenter,
+    AugmentSettings,
+    coloured_noise,
+    missing_codecs,
+    quantise,
+    telephone,
+)
+from tools.augment.__main__ import main as cost_table
+from tools.augment.draw import draw
 
 OFF = AugmentSettings(
     gain_db=(0.0, 0.0), room=0.0, eq=0.0, band=0.0, noise=0.0, clip=0.0, telephone=0.0
+)
+
+BUSY = AugmentSettings(
+    shift=0.5,
+    speed=0.5,
+    pitch=0.5,
+    converter=0.5,
+    requantise=0.5,
+    codec=0.5,
+    codecs={"g711a": 1, "g722": 1, "g726": 1, "gsm": 1, "amr_nb": 1, "opus": 1, "mp3": 1},
+    loss=0.5,
 )
 
 
@@ -32,16 +55,18 @@ def _augmenter(settings: AugmentSettings | None = None) -> Augmenter:
 
 
 def test_it_takes_no_label() -> None:
-    assert list(inspect.signature(Augmenter.__call__).parameters) == ["self", "batch", "rng"]
+    parameters = list(inspect.signature(Augmenter.__call__).parameters)
+    assert parameters == ["self", "batch", "rng", "samples"]
 
 
-def test_what_happens_to_a_clip_does_not_depend_on_what_it_is() -> None:
+@pytest.mark.parametrize("settings", [AugmentSettings(), BUSY])
+def test_what_happens_to_a_clip_does_not_depend_on_what_it_is(settings: AugmentSettings) -> None:
     """The same place in a batch and the same seed give the same filter, room, level and line."""
     batch = _speech(8)
     swapped = batch.copy()
     swapped[0] = 0.2 * np.sin(np.arange(batch.shape[1]) * 0.3)
-    one = _augmenter()(batch, np.random.default_rng(3))
-    two = _augmenter()(swapped, np.random.default_rng(3))
+    one = _augmenter(settings)(batch, np.random.default_rng(3))
+    two = _augmenter(settings)(swapped, np.random.default_rng(3))
     np.testing.assert_array_equal(one[1:], two[1:])
     assert not np.array_equal(one[0], two[0])
 
@@ -75,6 +100,77 @@ def test_the_input_is_left_alone_and_the_output_is_on_the_16_bit_grid() -> None:
     assert out.shape == batch.shape
     np.testing.assert_array_equal(out, quantise(out))
     assert np.abs(out).max() <= 1.0
+
+
+def test_everything_together_is_the_same_under_a_seed_and_finite() -> None:
+    batch = _speech(24)
+    one = _augmenter(BUSY)(batch, np.random.default_rng(8))
+    two = _augmenter(BUSY)(batch, np.random.default_rng(8))
+    np.testing.assert_array_equal(one, two)
+    assert one.dtype == np.float32
+    assert one.shape == batch.shape
+    assert np.isfinite(one).all()
+    assert not np.array_equal(one, _augmenter(BUSY)(batch, np.random.default_rng(9)))
+
+
+def test_a_longer_batch_feeds_speed_so_that_the_end_is_not_silent() -> None:
+    settings = replace(OFF, speed=1.0, speed_ratio=(1.1, 1.1))
+    batch = _speech(4, 1.2)
+    short = _augmenter(settings)(batch[:, :16000], np.random.default_rng(1))
+    spared = _augmenter(settings)(batch, np.random.default_rng(1), samples=16000)
+    assert short.shape == spared.shape == (4, 16000)
+    assert np.all(short[:, 14700:] == 0.0)
+    assert np.all(spared[:, 14700:].std(axis=1) > 0.01)
+
+
+def test_a_converter_takes_away_what_is_above_its_corner_and_nothing_below() -> None:
+    settings = replace(
+        OFF, converter=1.0, converter_hz=(5000.0, 5000.0), converter_db_per_khz=(2000.0, 2000.0)
+    )
+    batch = np.random.default_rng(2).standard_normal((4, 16000)).astype(np.float32)
+    out = _augmenter(settings)(batch, np.random.default_rng(1))
+    hz = np.fft.rfftfreq(16000, 1 / 16000)
+    window = np.hanning(16000)
+    ratio = np.abs(np.fft.rfft(out * window)) / np.abs(np.fft.rfft(batch * window))
+    kept = np.median(ratio[:, (hz > 100) & (hz < 4900)], axis=1)
+    gone = np.median(ratio[:, hz > 5100], axis=1)
+    assert np.all(20 * np.log10(gone / kept) < -50.0)
+
+
+def test_a_coarser_grid_has_as_many_steps_as_its_bits() -> None:
+    settings = replace(OFF, requantise=1.0, requantise_bits=(8.0, 8.0))
+    out = _augmenter(settings)(_speech(8), np.random.default_rng(3))
+    steps = out * 128
+    np.testing.assert_allclose(steps, np.round(steps), atol=5e-3)  # 1.0 is 32767 / 32768
+    dithered = np.array([np.any(row[4500:5500]) for row in out])
+    assert dithered.any()
+    assert not dithered.all()
+
+
+def test_a_recipe_of_the_first_version_never_gets_the_later_transforms() -> None:
+    fate = draw(AugmentSettings(), 500, np.random.default_rng(0))
+    assert not np.any(fate.shift_s)
+    assert np.all(fate.speed == 1.0)
+    assert not np.any(fate.semitones)
+    assert np.all(np.isinf(fate.converter_hz))
+    assert not np.any(fate.step)
+    assert not np.any(fate.codec != "")
+    assert not np.any(fate.loss)
+
+
+RECIPES = sorted(
+    path
+    for path in (Path(__file__).parents[2] / "models").glob("*/recipe.yaml")
+    if "augment" in yaml.safe_load(path.read_text())  # the others are made of trained systems
+)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.parent.name)
+def test_the_recipes_of_the_models_are_understood(recipe: Path) -> None:
+    section = yaml.safe_load(recipe.read_text())["augment"]
+    fate = draw(AugmentSettings(**section), 50, np.random.default_rng(0))
+    assert len(fate) == 50
+    assert np.any(fate.telephone)
 
 
 def test_silence_stays_finite() -> None:
@@ -133,3 +229,13 @@ def test_coloured_noise_falls_as_asked() -> None:
     white, brown = octaves[0] - octaves[1]
     assert white == pytest.approx(0.0, abs=0.5)
     assert brown == pytest.approx(18.0, abs=1.5)
+
+
+def test_the_cost_table_names_every_codec_of_this_machine(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cost_table(["--batch", "4", "--seconds", "0.3", "--repeats", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "packet loss" in out
+    for codec in set(CODECS) - set(missing_codecs()):
+        assert f"codec {codec}, one crop" in out

@@ -145,13 +145,6 @@ def test_a_refused_bundle_leaves_the_old_one_untouched(bundle: Path, tmp_path: P
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
-def test_a_calibration_of_other_graphs_is_refused(tmp_path: Path) -> None:
-    head = tiny_graphs()[1:]
-    with pytest.raises(BundleError, match="another graph"):
-        write_bundle(DRAFT, head, RECIPE, "", tmp_path / "bundle", {"head_fp32": "0" * 64})
-    assert not list(tmp_path.iterdir())
-
-
 def test_a_new_calibration_leaves_the_graphs_as_they_are(bundle: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(bundle, tmp_path / "bundle")
     narrow = merge_calibration(DRAFT.calibration, {"fp32": {"narrow": CALIBRATION}})

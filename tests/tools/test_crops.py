@@ -1,14 +1,13 @@
-"""What an epoch draws, and what a crop holds."""
+"""What a crop holds."""
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 
 from streamguard.audio.level import RunningPeak
-from tools.crops import Balance, Crops, draw_weights, normalised, spoken
+from tools.crops import Crops, normalised, spoken
 from tools.data import AudioCache, Clip
 
 CLIP = Clip(
@@ -25,46 +24,6 @@ CLIP = Clip(
     detail="",
     sha256="",
 )
-BALANCE = Balance(0.5, 0.5, {"tts": 0.4, "vc": 0.2, "vocoder": 0.2, "codec": 0.2})
-
-
-def _clips() -> list[Clip]:
-    """Extra leans to spoof and one source is large, as in the collection."""
-    kinds = [
-        *[("core", "bonafide", "human", "a")] * 30,
-        *[("core", "bonafide", "human", "b")] * 2,
-        *[("core", "spoof", "tts", "a")] * 10,
-        *[("core", "spoof", "vc", "c")] * 5,
-        *[("extra", "bonafide", "human", "a")] * 5,
-        *[("extra", "spoof", "tts", "c")] * 60,
-    ]
-    return [
-        replace(CLIP, path=str(n), set=s, label=label, technology=technology, source_repo=source)
-        for n, (s, label, technology, source) in enumerate(kinds)
-    ]
-
-
-def test_classes_are_even_inside_each_set_and_technologies_as_asked() -> None:
-    clips = _clips()
-    weights = draw_weights(clips, BALANCE)
-    mass: Counter[tuple[str, str]] = Counter()
-    technology: Counter[str] = Counter()
-    for clip, weight in zip(clips, weights, strict=True):
-        mass[clip.set, clip.label] += weight
-        technology[clip.technology] += weight * (clip.set == "core")
-    for share in mass.values():
-        assert abs(share - 0.25) < 1e-9
-    assert abs(technology["tts"] / technology["vc"] - 2.0) < 1e-9
-
-
-def test_a_large_source_does_not_drown_a_small_one() -> None:
-    clips = _clips()
-    weights = draw_weights(clips, BALANCE)
-    share: Counter[str] = Counter()
-    for clip, weight in zip(clips, weights, strict=True):
-        if (clip.set, clip.label) == ("core", "bonafide"):
-            share[clip.source_repo] += weight
-    assert abs(share["a"] / share["b"] - np.sqrt(30 / 2)) < 1e-9
 
 
 def _crops(*lengths: int) -> Crops:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 from pathlib import Path
 
@@ -71,6 +72,13 @@ def test_a_bad_field_is_named_with_file_and_line(
     assert str(caught.value).startswith(f"{path}:3: {field}: ")
 
 
+def test_a_manifest_that_is_no_text_is_named(tmp_path: Path) -> None:
+    path = _manifest(tmp_path, GOOD)
+    path.write_bytes(path.read_bytes() + b"\xff\xfe")
+    with pytest.raises(DataError, match=r"manifest\.csv.*UTF-8"):
+        read_manifest(path)
+
+
 def test_a_missing_column_is_named(tmp_path: Path) -> None:
     path = _manifest(tmp_path, header=HEADER.replace("speaker,", ""))
     with pytest.raises(DataError, match=r":1: speaker: "):
@@ -138,7 +146,15 @@ def test_a_held_out_generator_trains_nothing_and_tests_elsewhere(tmp_path: Path)
 
 @pytest.mark.parametrize(
     "text",
-    ["sources: {}", "schema: streamguard.split/1\nsources: {a: training}", "- 1", "schema: x"],
+    [
+        "sources: {}",
+        "schema: streamguard.split/1\nsources: {a: training}",
+        "- 1",
+        "schema: x",
+        "schema: [",
+        "schema: streamguard.split/1\nsources: {}\nheld_out_generators: xtts",
+        "schema: streamguard.split/1\nsources: {}\nheld_out_generators: [1]",
+    ],
 )
 def test_a_bad_split_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(DataError):
@@ -220,3 +236,39 @@ def test_the_manifest_header_may_hold_more_columns(tmp_path: Path) -> None:
     with path.open(newline="") as stream:
         assert "license" in next(csv.reader(stream))
     assert len(read_manifest(path)) == 1
+
+
+def test_a_folder_with_a_manifest_is_a_corpus_whose_roles_the_split_gives(tmp_path: Path) -> None:
+    _manifest(tmp_path, GOOD, GOOD.replace("some/repo", "other/repo").replace("a.wav", "b.wav"))
+    corpus = data.open_corpus(str(tmp_path))
+    split = data.Split({"some/repo": "train"}, frozenset())
+    assert corpus.root == tmp_path
+    assert [clip.path for clip in corpus.select("train", split)] == ["core/a.wav"]
+    assert corpus.select("validation", split) == ()
+
+
+def test_a_corpus_without_subsets_needs_a_split_that_knows_its_sources(tmp_path: Path) -> None:
+    _manifest(tmp_path, GOOD)
+    corpus = data.open_corpus(str(tmp_path))
+    with pytest.raises(DataError, match="--split: 'some/repo': the split must give a role"):
+        corpus.select("test", data.Split({"other/repo": "test"}, frozenset()))
+
+
+def test_an_unknown_corpus_names_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="one of asvspoof2019_la, "):
+        data.open_corpus(f"asvspoof2077={tmp_path}")
+
+
+def test_a_command_line_says_which_speech_in_one_of_two_ways(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _manifest(tmp_path, GOOD)
+    parser = argparse.ArgumentParser()
+    data.corpus_options(parser)
+    corpus = data.chosen_corpus(parser.parse_args(["--data", str(tmp_path)]))
+    assert [clip.path for clip in corpus.clips] == ["core/a.wav"]
+    with pytest.raises(DataError, match="meta"):
+        data.chosen_corpus(parser.parse_args(["--corpus", f"in_the_wild={tmp_path}"]))
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--data", "x", "--corpus", "y=z"])
+    assert "not allowed with" in capsys.readouterr().err

@@ -1,139 +1,210 @@
-"""The report and the card, from scores of our own making."""
+"""The evaluator from end to end, and that it says what `streamguard analyze --json` says."""
 
 from __future__ import annotations
 
+import csv
 import json
-import math
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile as sf
 import yaml
 
-from streamguard.verdict.scores import Channel, Rejection, WindowScore
-from tests.tools.test_crops import CLIP
+from tests.commands.cli import streamguard
+from tests.e2e.bundles import opinionated_bundle
 from tools import evaluate
-from tools.card import write_card
-from tools.data import Clip, Split
-from tools.scoring import ScoredClip
+from tools.bundle_writer import read_document
+from tools.data import AudioCache, DataError, Split, read_manifest
+from tools.evaluation.attribution import AttributionReport
+from tools.evaluation.detection import DetectionReport
+from tools.evaluation.samples import all_windows
+from tools.scoring import AttributionScorer, DaemonScorer
+
+COLUMNS = (
+    "path,set,label,technology,generator,source_repo,speaker,language,orig_sr,seconds,detail,sha256"
+)
 
 
-def _window(llr: float | None, rejected: Rejection | None = None) -> WindowScore:
-    return WindowScore(
-        leg="clip",
-        segment=0,
-        index=5,
-        start_s=0.0,
-        end_s=3.0,
-        raw=0.5,
-        llr=llr,
-        rejected=rejected,
-        new_hops=6,
-        usable_hops=6,
-        net_speech_s=2.0,
-        channel=Channel.WIDE,
-    )
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory, voice: Path) -> Path:
+    """Six clips of two sources: lengths and levels differ, one is silent, two are narrow."""
+    folder = tmp_path_factory.mktemp("data")
+    speech, rate = sf.read(voice, dtype="int16")
+    rows = []
+    for number, (seconds, gain, source) in enumerate(
+        ((6.0, 1.0, "a"), (4.0, 0.5, "a"), (2.2, 0.7, "b"), (5.3, 0.3, "b"), (3.0, 0, "a"))
+    ):
+        samples = (speech[: round(seconds * rate)] * gain).astype(np.int16)
+        label = ("bonafide", "spoof")[number % 2]
+        technology = ("human", "tts")[number % 2]
+        path = f"{number}.wav"
+        sf.write(folder / path, samples, rate)
+        facts = (path, "core", label, technology, technology, source, "anna", "en", rate, seconds)
+        rows.append([*facts, "", str(number)])
+    with (folder / "manifest.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([COLUMNS.split(","), *rows])
+    split = {"schema": "streamguard.split/1", "sources": {"a": "validation", "b": "validation"}}
+    (folder / "split.yaml").write_text(yaml.safe_dump(split))
+    return folder
 
 
-def _item(clip: Clip, *windows: WindowScore) -> ScoredClip:
-    return ScoredClip(clip, "direct", windows)
+def _analysed(config: Path, data: Path, paths: list[str]) -> list[list[dict[str, object]]]:
+    done = streamguard("analyze", "--json", "--config", config, *(data / path for path in paths))
+    assert done.code == 0, done.err
+    return [found["windows"] for found in done.json_lines()]
 
 
-def _collection(shift: float = 3.0) -> list[ScoredClip]:
-    """Source a has both classes, b and c one each; b's condition gives it away."""
-    rng = np.random.default_rng(1)
-    items = []
-    for source, label, offset in (("a", "bonafide", 0), ("a", "spoof", 1.0), ("b", "spoof", shift)):
-        for number in range(20):
-            clip = replace(
-                CLIP,
-                path=f"{source}{label}{number}",
-                source_repo=source,
-                label=label,
-                technology="tts" if label == "spoof" else "human",
-                generator="vits" if source == "a" else "secret",
-            )
-            items.append(_item(clip, _window(float(rng.standard_normal() + offset))))
-    return items
-
-
-def test_the_first_accepted_window_of_a_clip_counts() -> None:
-    item = _item(CLIP, _window(9.0, Rejection.SILENCE), _window(1.0), _window(7.0))
-    rejected = _item(CLIP, _window(9.0, Rejection.TONE))
-    assert evaluate.first_windows([item, rejected]).llrs.tolist() == [1.0]
-
-
-def test_an_uncalibrated_bundle_is_refused() -> None:
-    with pytest.raises(ValueError, match="calibrate"):
-        evaluate.first_windows([_item(CLIP, _window(None, Rejection.UNCALIBRATED))])
-
-
-def test_the_pooled_number_stands_beside_that_of_paired_sources() -> None:
-    result = evaluate.report({"direct": _collection()}, frozenset({"vits"}))
-    pooled, paired = result.measured["direct"], result.measured["direct, paired sources"]
-    assert (pooled.sources, paired.sources) == (2, 1)
-    assert pooled.eer.value < paired.eer.value
-    assert paired.eer.value == pytest.approx(result.within_source_eer["direct"])
-    unseen = result.measured["direct, unseen generators"]
-    assert (unseen.bonafide, unseen.spoof) == (20, 20)
-    assert result.accepted == {"direct, bonafide": 1.0, "direct, spoof": 1.0}
-
-
-def test_a_source_with_one_class_has_no_error_rate() -> None:
-    a, b = evaluate.by_source(evaluate.first_windows(_collection()))
-    assert a.eer is not None
-    assert (b.eer, b.bonafide, b.mean_llr_bonafide) == (None, 0, None)
-
-
-def test_technologies_are_counted_above_zero() -> None:
-    shares = evaluate.by_technology(evaluate.first_windows(_collection(shift=100.0)))
-    assert 0.2 < shares["human"] < 0.8
-    assert shares["tts"] > shares["human"]
-
-
-def test_a_card_names_every_source_and_the_paired_numbers(tmp_path: Path) -> None:
-    document = {
-        "name": "toy",
-        "version": "1",
-        "made_with": {"recipe_sha256": "ab" * 32},
-        "calibration": {
-            "fp32": {
-                "wide": {
-                    "exposure": {
-                        "clips": 1,
-                        "legs": 2,
-                        "speakers": 3,
-                        "sources": 4,
-                        "hours": 0.5,
-                    },
-                    "leg": {
-                        "between_sd": 1.0,
-                        "bonafide_between_sd": 0.7,
-                        "spoof_between_sd": 1.6,
-                        "within_sd": 2.0,
-                    },
-                }
+def test_windows_are_those_of_analyze(small_models: Path, data: Path, tmp_path: Path) -> None:
+    clips = read_manifest(data / "manifest.csv")
+    cache = AudioCache.open(data, tmp_path, clips)
+    config = yaml.safe_load(small_models.read_text())
+    analysed = _analysed(small_models, data, [clip.path for clip in clips])
+    scorer = DaemonScorer(config["detector"])
+    scored = scorer.clips(clips, cache, "direct")
+    scorer.close()
+    told = [
+        [
+            {
+                "start_s": round(window.start_s, 3),
+                "end_s": round(window.end_s, 3),
+                "llr": None if window.llr is None else round(window.llr, 4),
+                "rejected": window.rejected and window.rejected.value,
             }
-        },
-    }
-    (tmp_path / "bundle.yaml").write_text(yaml.safe_dump(document))
-    items = _collection()
-    result = evaluate.report({"direct": items}, frozenset())
-    split = Split({"a": "train", "b": "validation"}, frozenset({"secret"}))
-    card = write_card(tmp_path, result, [item.clip for item in items], split)
-    assert "direct, paired sources" in card
-    assert "**train**, 40 clips of 1 sources: a (40)." in card
-    assert "b (20)" in card
-    assert "secret" in card
-    assert "espeak-ng" in card
-    assert "fake" not in card
+            for window in item.windows
+        ]
+        for item in scored
+    ]
+    kept = ("start_s", "end_s", "llr", "rejected")
+    assert told == [[{key: w[key] for key in kept} for w in found] for found in analysed]
+    sample = all_windows(scored)
+    accepted = [w["llr"] for found in analysed for w in found if w["rejected"] is None]
+    assert np.round(sample.llrs, 4).tolist() == accepted
+    assert len(set(accepted)) > 5
+    assert sample.rejected.bonafide > 0
 
 
-def test_the_numbers_can_be_written_as_json() -> None:
-    result = evaluate.report({"direct": _collection()}, frozenset())
-    plain = json.loads(json.dumps(result, default=evaluate.plain))
-    assert plain["measured"]["direct"]["eer"]["low"] <= plain["measured"]["direct"]["eer"]["high"]
-    metrics = evaluate.bundle_metrics(result)
-    assert all(math.isfinite(value) for value in metrics.values())
-    assert "validation_direct_paired_sources_eer" in metrics
+def test_labels_are_those_of_analyze(small_models: Path, data: Path, tmp_path: Path) -> None:
+    clips = read_manifest(data / "manifest.csv")
+    cache = AudioCache.open(data, tmp_path, clips)
+    config = yaml.safe_load(small_models.read_text())
+    analysed = _analysed(small_models, data, [clip.path for clip in clips])
+    scorer = AttributionScorer(config["attribution"])
+    named = scorer.clips(clips, cache, "direct")
+    scorer.close()
+    told = [
+        (window.start_s, window.said.technology.label, window.said.generator.label)  # type: ignore[union-attr]  # this bundle is sure of everything
+        for item in named
+        for window in item.accepted
+    ]
+    assert told == [
+        (window["start_s"], window["technology"], window["generator"])
+        for found in analysed
+        for window in found
+        if window["rejected"] is None
+    ]
+    assert len(told) > 5
+
+
+def test_labels_behind_a_detector_are_those_of_analyze(
+    small_models: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = yaml.safe_load(small_models.read_text())
+    paths = [clip.path for clip in read_manifest(data / "manifest.csv") if clip.spoof]
+    analysed = [w for found in _analysed(small_models, data, paths) for w in found]
+    arguments = [config["attribution"], "--detector", config["detector"], "--data", str(data)]
+    arguments += ["--split", str(data / "split.yaml"), "--json", str(tmp_path / "numbers.json")]
+    assert evaluate.main([*arguments, "--cache", str(tmp_path)]) == 0
+    assert "human speech labelled" in capsys.readouterr().out
+    behind = json.loads((tmp_path / "numbers.json").read_text())["behind"]
+    row = next(r for r in behind if (r["line"], r["head"]) == ("direct", "technology"))
+    named = [w["technology"] for w in analysed if w["rejected"] is None]
+    assert (row["what"], row["count"]) == ("windows", len(named))
+    assert row["labelled"] == sum(name is not None for name in named) / len(named)
+    assert row["accuracy"] == named.count("tts") / len(named) == 1.0
+
+
+def test_the_command_writes_numbers_report_and_card(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = opinionated_bundle(tmp_path / "toy" / "bundle", -4.0, 20.0)
+    arguments = [str(bundle), "--data", str(data), "--split", str(data / "split.yaml")]
+    arguments += ["--cache", str(tmp_path / "cache"), "--json", str(tmp_path / "numbers.json")]
+    assert evaluate.main([*arguments, "--report", str(tmp_path / "report"), "--card"]) == 0
+    assert "| direct | pooled | first window |" in capsys.readouterr().out
+    numbers = json.loads((tmp_path / "numbers.json").read_text())
+    pooled = numbers["lines"]["direct"]["measured"]["pooled"]["first"]
+    assert (pooled["bonafide"], pooled["spoof"]) == (2, 2)
+    assert pooled["coverage_bonafide"] == pytest.approx(2 / 3, abs=1e-6)
+    assert numbers["lines"]["direct"]["rejected_clips"] == {"silence": 1}
+    report = (tmp_path / "report" / evaluate.REPORT_FILE).read_text()
+    assert "](det.png)" in report
+    assert read_document(bundle)["metrics"]["validation_direct_eer"] == round(
+        pooled["eer"]["value"], 4
+    )
+    assert "validation" in (bundle / "CARD.md").read_text()
+
+
+@pytest.fixture
+def two(data: Path, tmp_path: Path) -> evaluate.Material:
+    """One clip of each class."""
+    pytest.importorskip("av", reason="needs PyAV (extra 'codecs')")
+    clips = read_manifest(data / "manifest.csv")[:2]
+    cache = AudioCache.open(data, tmp_path, clips)
+    return evaluate.Material("two", "all", clips, cache, clips, Split({}, frozenset()), None)
+
+
+def test_everything_asked_for_adds_coders_and_packet_loss(
+    two: evaluate.Material, small_models: Path
+) -> None:
+    config = yaml.safe_load(small_models.read_text())
+    detected = evaluate.evaluate(Path(config["detector"]), two, "cpu-fp32", full=True)
+    assert isinstance(detected, DetectionReport)
+    coders = {row.line: row for row in detected.codecs}
+    assert coders["g722"].coverage == 1.0
+    assert coders["g722"].measured is not None
+    # Nothing is calibrated for it: it is rejected, not scored as something else.
+    assert (coders["gsm"].coverage, coders["gsm"].measured) == (0.0, None)
+    losses = [row.measured for row in detected.losses]
+    assert losses[0] is not None
+    assert losses[0].coverage == 1.0
+
+
+def test_labels_too_are_measured_through_coders_and_with_packet_loss(
+    two: evaluate.Material, small_models: Path
+) -> None:
+    config = yaml.safe_load(small_models.read_text())
+    named = evaluate.evaluate(Path(config["attribution"]), two, "cpu-fp32", full=True)
+    assert isinstance(named, AttributionReport)
+    assert named.losses[0].coverage == 1.0
+    assert named.codecs[0].measured is not None
+    assert named.codecs[0].measured.labelled == 1.0
+
+
+def test_a_role_without_speech_is_an_error_that_names_it(data: Path, tmp_path: Path) -> None:
+    bundle = opinionated_bundle(tmp_path / "bundle", 1.0)
+    arguments = [str(bundle), "--data", str(data), "--split", str(data / "split.yaml")]
+    with pytest.raises(DataError, match="--role: 'test'"):
+        evaluate.main([*arguments, "--role", "test"])
+
+
+def test_a_card_is_not_made_of_a_corpus_that_trained_nothing(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        evaluate.main(["bundle", "--corpus", f"in_the_wild={data}", "--card"])
+    assert "--card" in capsys.readouterr().err
+
+
+def test_a_detector_needs_both_classes(data: Path, tmp_path: Path) -> None:
+    bundle = opinionated_bundle(tmp_path / "bundle", 1.0)
+    clips = tuple(clip for clip in read_manifest(data / "manifest.csv") if clip.spoof)
+    cache = AudioCache.open(data, tmp_path, clips)
+    material = evaluate.Material("one", "all", clips, cache, clips, Split({}, frozenset()), None)
+    with pytest.raises(DataError, match="both bonafide and spoof"):
+        evaluate.evaluate(bundle, material, "cpu-fp32", full=False)
+
+
+def test_training_sources_of_each_generator_are_counted(data: Path) -> None:
+    found = evaluate.trained_generators(read_manifest(data / "manifest.csv"))
+    assert found == {("tts", "tts"): frozenset({"a", "b"})}

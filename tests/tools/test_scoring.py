@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamguard.verdict.scores import Channel
+from streamguard.verdict.scores import Channel, Rejection
 from tools.scoring import DaemonScorer, over
 
 BUNDLE = Path(__file__).parents[2] / "models" / "cnn_lstm" / "bundle"
@@ -40,14 +40,12 @@ def voice() -> np.ndarray:
     return np.asarray(samples, np.int16)
 
 
-def test_a_window_is_the_mean_of_its_usable_hops(scorer: DaemonScorer, voice: np.ndarray) -> None:
+def test_five_seconds_of_speech_are_five_windows(scorer: DaemonScorer, voice: np.ndarray) -> None:
     windows = scorer.windows(voice, 16000)
-    hops = scorer.hops(voice, 16000)
-    assert len(windows) == 5
-    assert len(hops.logits) == 10
-    for first, window in enumerate(windows):
-        assert window.usable_hops == 6
-        assert window.raw == pytest.approx(hops.logits[first : first + 6].mean(), abs=1e-4)
+    assert [(window.start_s, window.usable_hops) for window in windows] == [
+        (start_s, 6) for start_s in (0.0, 0.5, 1.0, 1.5, 2.0)
+    ]
+    assert len({window.raw for window in windows}) == 5
 
 
 def test_a_short_clip_gets_its_partial_window(scorer: DaemonScorer, voice: np.ndarray) -> None:
@@ -71,9 +69,27 @@ def test_a_telephone_line_is_heard_as_narrow_and_both_laws_occur(
     assert rate == 8000
     assert len(mu_law) == len(voice) // 2
     assert not np.array_equal(mu_law, a_law)
-    assert scorer.hops(mu_law, rate).channel is Channel.NARROW
-    assert scorer.hops(*over("direct", voice)).channel in (Channel.WIDE, Channel.NARROW)
+    assert {window.channel for window in scorer.windows(mu_law, rate)} == {Channel.NARROW}
 
 
 def test_silence_has_no_usable_hop(scorer: DaemonScorer) -> None:
-    assert len(scorer.hops(np.zeros(48000, np.int16), 16000).logits) == 0
+    (window,) = scorer.windows(np.zeros(48000, np.int16), 16000)
+    assert (window.usable_hops, window.rejected) == (0, Rejection.SILENCE)
+
+
+def test_packets_that_all_come_change_nothing(scorer: DaemonScorer, voice: np.ndarray) -> None:
+    packets = -(-len(voice) // 320)
+    whole = scorer.windows(voice, 16000)
+    assert scorer.windows(voice, 16000, np.zeros(packets, np.bool_)) == whole
+
+
+def test_lost_packets_reach_the_gate_as_gaps(scorer: DaemonScorer, voice: np.ndarray) -> None:
+    lost = np.zeros(-(-len(voice) // 320), np.bool_)
+    lost[::4] = True  # in every hop, more than the tenth that the gate lets pass
+    windows = scorer.windows(voice, 16000, lost)
+    assert {window.rejected for window in windows} == {Rejection.PACKET_LOSS}
+    lost[:] = False
+    lost[:3] = True  # in the first hop alone
+    first, *others = scorer.windows(voice, 16000, lost)
+    assert (first.rejected, first.usable_hops) == (None, 5)
+    assert {window.usable_hops for window in others} == {6}

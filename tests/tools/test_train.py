@@ -11,12 +11,13 @@ import pytest
 import soundfile
 import torch
 
-from tools import train, training
-from tools.train import prepare, window_mean
+from tools import train, trainer, training
+from tools.train import prepare
+from tools.trainer import Trainer
 from tools.training import CheckpointError, load_checkpoint, load_recipe
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(90)]
-RECIPE = Path(__file__).parents[2] / "models" / "cnn_lstm" / "recipe.yaml"
+MODELS = Path(__file__).parents[2] / "models"
 SMALL = {
     "train.epochs": 2,
     "train.crops_per_epoch": 16,
@@ -52,24 +53,26 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(train, "_STATISTICS_CLIPS", 16)
+    monkeypatch.setattr(trainer, "_STATISTICS_BATCHES", 2)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
 
 
-def _trainer(collection: Path, run: Path, **changes: Any) -> train.Trainer:
-    recipe = load_recipe(RECIPE, {**SMALL, **changes})
+def _trainer(collection: Path, run: Path, system: str = "subband") -> Trainer:
+    recipe = load_recipe(MODELS / system / "recipe.yaml", SMALL)
+    recipe["augment"]["codec"] = 0.0
     return prepare(recipe, collection, collection / "cache", run, collection / "split.yaml")
 
 
+@pytest.mark.parametrize("system", ["subband", "cnn_lstm"])
 def test_a_resumed_run_equals_one_that_was_never_interrupted(
-    collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str
 ) -> None:
-    whole = _trainer(collection, tmp_path / "whole")
+    whole = _trainer(collection, tmp_path / "whole", system)
     whole.fit()
-    first = _trainer(collection, tmp_path / "parts")
+    first = _trainer(collection, tmp_path / "parts", system)
 
     def power_cut(path: Path, state: dict[str, Any]) -> None:
         if state["epoch"] == 2 and path.name == "last.pt":
@@ -77,15 +80,17 @@ def test_a_resumed_run_equals_one_that_was_never_interrupted(
         training.save_checkpoint(path, state)
 
     with monkeypatch.context() as patch:
-        patch.setattr("tools.train.save_checkpoint", power_cut)
+        patch.setattr("tools.trainer.save_checkpoint", power_cut)
         with pytest.raises(KeyboardInterrupt):
             first.fit()
-    second = _trainer(collection, tmp_path / "parts")
+    second = _trainer(collection, tmp_path / "parts", system)
     second.resume()
     assert second.epoch == 1
     second.fit()
     for name, expected in whole.model.state_dict().items():
         torch.testing.assert_close(second.model.state_dict()[name], expected, msg=name)
+    for name, expected in whole.averaged.state_dict().items():
+        torch.testing.assert_close(second.averaged.state_dict()[name], expected, msg=name)
     rows = (tmp_path / "parts" / "history.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows] == ["epoch", "0", "1"]
 
@@ -96,6 +101,12 @@ def test_a_resumed_run_equals_one_that_was_never_interrupted(
     assert not list(tmp_path.rglob("*.tmp"))
 
 
+def test_a_change_of_the_recipe_needs_a_value(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        train.main(["recipe.yaml", "--run", "run", "--set", "train.epochs"])
+    assert "SECTION.KEY=VALUE" in capsys.readouterr().err
+
+
 def test_a_run_of_another_recipe_is_not_resumed(collection: Path, tmp_path: Path) -> None:
     trainer = _trainer(collection, tmp_path)
     training.save_checkpoint(tmp_path / "last.pt", {"recipe": {**trainer.recipe, "seed": 99}})
@@ -103,7 +114,33 @@ def test_a_run_of_another_recipe_is_not_resumed(collection: Path, tmp_path: Path
         trainer.resume()
 
 
-def test_a_window_is_the_mean_of_its_valid_hops() -> None:
-    values = torch.tensor([[1.0, 2.0, 9.0], [4.0, 5.0, 6.0]])
-    valid = torch.tensor([[True, True, False], [False, False, False]])
-    assert window_mean(values, valid).tolist() == [1.5, 0.0]
+def test_attribution_trains_on_spoofed_speech_and_is_selected_by_its_mean_error_over_classes(
+    collection: Path, tmp_path: Path
+) -> None:
+    trainer = _trainer(collection, tmp_path, "subband_attribution")
+    trainer.fit()
+    state = load_checkpoint(tmp_path / "best.pt", trainer.recipe)
+    assert set(state["validation"]) == {"technology_error_wide", "technology_error_narrow"}
+    assert state["labels"]["technology"] == ["codec", "tts", "vc", "vocoder"]
+    assert state["labels"]["generator"] == [], "vits is in two sources, but in too few clips"
+
+
+def test_copies_join_the_batches_in_the_share_that_the_recipe_asks(
+    collection: Path, tmp_path: Path
+) -> None:
+    recipe = load_recipe(MODELS / "subband" / "recipe.yaml", {**SMALL, "balance.copies": 0.5})
+    recipe["augment"]["codec"] = 0.0
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    rows = (collection / "manifest.csv").read_text().splitlines()
+    copied = [row.replace("spoof,tts,vits", "spoof,vocoder,world") for row in rows if "vits" in row]
+    (copies / "manifest.csv").write_text("\n".join([rows[0], *copied]) + "\n")
+    for row in copied:
+        name = row.split(",")[0]
+        (copies / name).write_bytes((collection / name).read_bytes())
+    split = collection / "split.yaml"
+    made = prepare(recipe, collection, collection / "cache", tmp_path / "run", split, copies)
+    batch = made._batches.make(np.random.default_rng(0))
+    vocoder = recipe["labels"]["technology"].index("vocoder")
+    assert int((batch.technology == vocoder).sum()) == recipe["train"]["batch"] // 2
+    assert set(batch.source) <= {"one", "two"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,13 @@ from tools.train_lava import (
     load_lava,
     split_file,
 )
-from tools.training import CheckpointError, Recipe, load_checkpoint, load_recipe
+from tools.training import (
+    CheckpointError,
+    Recipe,
+    load_checkpoint,
+    load_recipe,
+    save_checkpoint,
+)
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(60)]
 torch.set_num_threads(1)
@@ -95,6 +102,23 @@ def test_a_resumed_run_ends_like_one_that_was_never_interrupted(
     for name, value in weights(straight).items():
         assert torch.equal(weights(resumed)[name], value)
     with (tmp_path / "resumed" / "autoencoder.csv").open(newline="") as stream:
+        assert [row["epoch"] for row in csv.DictReader(stream)] == ["0", "1", "2"]
+
+
+def test_a_run_cut_right_after_an_epoch_was_kept_misses_no_row_of_its_history(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def power_cut(path: Path, state: dict[str, Any]) -> None:
+        save_checkpoint(path, state)
+        if path.name == "autoencoder-last.pt":
+            raise Interrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tools.train_lava.save_checkpoint", power_cut)
+        with pytest.raises(Interrupt):
+            fit(line_stage(recipe), tmp_path)
+    fit(line_stage(recipe), tmp_path)
+    with (tmp_path / "autoencoder.csv").open(newline="") as stream:
         assert [row["epoch"] for row in csv.DictReader(stream)] == ["0", "1", "2"]
 
 

@@ -93,6 +93,8 @@ def test_a_recipe_can_be_changed_only_where_it_has_a_key(tmp_path: Path) -> None
     assert load_recipe(path, {"train.epochs": 1})["train"]["epochs"] == 1
     with pytest.raises(CheckpointError, match=r"train\.epoch "):
         load_recipe(path, {"train.epoch": 1})
+    with pytest.raises(CheckpointError, match=r"system\.name "):
+        load_recipe(path, {"system.name": 1})
     path.write_text("- 1", encoding="utf-8")
     with pytest.raises(CheckpointError, match="mapping"):
         load_recipe(path)

@@ -1,0 +1,1 @@
+"""What a bundle is calibrated by: likelihood ratios, legs, conformal tables, confidence."""

@@ -1,0 +1,1 @@
+"""One evaluator for every bundle, detection or attribution, on every corpus."""
