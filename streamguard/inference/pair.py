@@ -10,8 +10,8 @@ from streamguard.inference.ort import OrtEngine
 from streamguard.inference.scorer import Models
 from streamguard.inference.target import load_target
 
-DEFAULT_DETECTOR = "cnn_lstm"
-DEFAULT_ATTRIBUTION = "lava"
+DEFAULT_DETECTOR = "duet"
+DEFAULT_ATTRIBUTION = "subband_attribution"
 """The packaged pair: chosen by measurement on sources that trained neither (their cards)."""
 
 

@@ -18,6 +18,7 @@ from streamguard.audio.decoders import (
     default_rate_hz,
     make_decoder,
 )
+from streamguard.protocols.rtp import MAX_PAYLOAD_BYTES
 
 CN = "CN"
 TELEPHONE_EVENT = "telephone-event"
@@ -41,6 +42,17 @@ class PayloadFormat:
     @property
     def is_audio(self) -> bool:
         return self.codec is not None
+
+    @property
+    def most_bytes(self) -> int:
+        """Of a payload: 200 ms of audio, as receivers should take (RFC 3551, section 4.2)."""
+        match self.codec:
+            case Codec.PCMU | Codec.PCMA | Codec.G722:
+                return 8_000 // 5
+            case Codec.L16:
+                return 2 * self.rate_hz // 5
+            case _:
+                return MAX_PAYLOAD_BYTES
 
     def samples(self, ticks: int) -> int:
         """So many units of the RTP clock in samples; rounded down."""

@@ -142,13 +142,16 @@ class RtpStream:
 
     def receive(self, packet: RtpPacket, now: float) -> list[SourceEvent]:
         """Take one packet of this leg's sender; what became playable by it."""
+        payload_format = self.formats.get(packet.payload_type)
+        if payload_format is not None and len(packet.payload) > payload_format.most_bytes:
+            self._drops["oversized"] += 1
+            return []
         if self._buffer is None:
             self._open(packet)
         elif packet.ssrc != self._ssrc or not self._buffer.accepts(packet.sequence):
             return self._probe(packet, now)
         assert self._buffer is not None
         self._drop_candidate()
-        payload_format = self.formats.get(packet.payload_type)
         if payload_format is not None and payload_format.name != TELEPHONE_EVENT:
             self._measure(packet, payload_format, now)
         late, duplicates = self._buffer.late, self._buffer.duplicates

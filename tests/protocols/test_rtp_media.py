@@ -199,3 +199,16 @@ def test_a_timestamp_that_is_early_by_more_than_a_packet_is_a_jump() -> None:
     packets += [(0.02 * n, l16(n, first_timestamp=77 - 321)) for n in range(3, 6)]
     events = played(leg({97: L16}, L16), packets)
     assert segments_of(events) == ["timestamp"]
+
+
+@pytest.mark.parametrize(("name", "most"), [("PCMU", 1600), ("L16/16000", 6400)])
+def test_more_than_200_ms_in_one_packet_is_dropped_and_counted(name: str, most: int) -> None:
+    """Or a sender could make hours of audio in a minute (RFC 3551, section 4.2)."""
+    form = parse_rtpmap(name)
+    assert form.most_bytes == most
+    drops: Counter[str] = Counter()
+    stream = RtpStream("leg", {96: form}, drops, 0.0, announced=form)
+    too_long = RtpPacket(96, False, 1, 0, 5, bytes(most + 2))
+    assert stream.receive(too_long, 0.0) == []
+    assert stream.receive(RtpPacket(96, False, 1, 0, 5, bytes(most)), 0.0) != []
+    assert drops["oversized"] == 1
