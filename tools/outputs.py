@@ -1,9 +1,9 @@
-"""What a network in training says of windows."""
+"""What a network offers the trainer, and what it says of windows."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,3 +23,22 @@ class Outputs:
     """``[batch, generators]`` logits."""
     blocks: Tensor | None = None
     """``[batch, hops]``: a logit of every hop by itself, where the window's is their mean."""
+
+
+class HopNetwork(Protocol):
+    """What a network offers the trainer, beside being a module."""
+
+    def features(self, samples: Tensor, valid: Tensor) -> Tensor:
+        """``[batch, hops, frames, bins]``, as the hop graph sees them one hop after another."""
+
+    def activations(self, features: Tensor) -> Tensor:
+        """What a hop adds to its windows, ``[batch, hops, size]``; may run in bfloat16."""
+
+    def outputs(self, activations: Tensor, valid: Tensor) -> Outputs:
+        """Every head on each window."""
+
+    def eval(self) -> object:
+        """For scoring: as of ``nn.Module``."""
+
+    def fit_statistics(self, samples: Tensor, valid: Tensor) -> None:
+        """Take what the features are normalised by from training crops."""

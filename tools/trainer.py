@@ -9,17 +9,16 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tools.augment.features import SpecAugmentSettings, spec_augment
 from tools.batches import Batch, BatchMaker
 from tools.labels import Labels
 from tools.objective import Objective, Truth
-from tools.outputs import Outputs
 from tools.training import (
     CheckpointError,
     History,
@@ -32,22 +31,6 @@ from tools.training import (
 from tools.validation import Evaluation, attribution_errors, detection_errors
 
 _STATISTICS_BATCHES = 8
-
-
-class HopNetwork(Protocol):
-    """What a network offers the trainer, beside being a module."""
-
-    def features(self, samples: Tensor, valid: Tensor) -> Tensor:
-        """``[batch, hops, frames, bins]``, as the hop graph sees them one hop after another."""
-
-    def activations(self, features: Tensor) -> Tensor:
-        """What a hop adds to its windows, ``[batch, hops, size]``; may run in bfloat16."""
-
-    def outputs(self, activations: Tensor, valid: Tensor) -> Outputs:
-        """Every head on each window."""
-
-    def fit_statistics(self, samples: Tensor, valid: Tensor) -> None:
-        """Take what the features are normalised by from training crops."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from tools.crops import Crops, normalised
 from tools.data import paired_sources
 from tools.labels import NO_LABEL, Labels
 from tools.metrics import eer
+from tools.outputs import HopNetwork
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -49,7 +50,9 @@ class Evaluation:
         )
 
 
-def detection_errors(model: Any, evaluation: Evaluation, device: torch.device) -> dict[str, float]:
+def detection_errors(
+    model: HopNetwork, evaluation: Evaluation, device: torch.device
+) -> dict[str, float]:
     """EER over all validation windows and over those of paired sources, per channel."""
     measured = {}
     paired = evaluation.paired
@@ -61,7 +64,7 @@ def detection_errors(model: Any, evaluation: Evaluation, device: torch.device) -
 
 
 def attribution_errors(
-    model: Any, evaluation: Evaluation, device: torch.device
+    model: HopNetwork, evaluation: Evaluation, device: torch.device
 ) -> dict[str, float]:
     """Mean error over the classes that the validation sources hold, per head and channel."""
     measured = {}
@@ -82,7 +85,7 @@ def attribution_errors(
 
 
 def _scores(
-    model: Any, evaluation: Evaluation, channel: str, device: torch.device
+    model: HopNetwork, evaluation: Evaluation, channel: str, device: torch.device
 ) -> dict[str, npt.NDArray[np.float64]]:
     """Logits of every head that the model has, over all clips."""
     samples, valid = evaluation.channels[channel]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.tools.clips import clip
 from tools.data import Clip
 from tools.draws import Balance, BalancedDraw, PairDraw, draw_weights
 from tools.labels import NO_LABEL, Labels
@@ -21,23 +22,6 @@ RECIPE: dict[str, Any] = {
         "generator_exclude": ["both"],
     }
 }
-
-
-def clip(generator: str, source: str, number: int, *, technology: str = "tts") -> Clip:
-    return Clip(
-        path=f"core/{source}/{technology}-{generator}-{number}.flac",
-        set="core" if number % 4 else "extra",
-        label="spoof",
-        technology=technology,
-        generator=generator,
-        source_repo=source,
-        speaker="",
-        language="en",
-        orig_sr=16000,
-        seconds=1.0,
-        detail="",
-        sha256="",
-    )
 
 
 CLIPS = [
@@ -113,9 +97,9 @@ def test_classes_are_even_inside_each_set_and_technologies_as_asked() -> None:
     weights = draw_weights(clips, BALANCE)
     mass: Counter[tuple[str, str]] = Counter()
     technology: Counter[str] = Counter()
-    for clip, weight in zip(clips, weights, strict=True):
-        mass[clip.set, clip.label] += weight
-        technology[clip.technology] += weight * (clip.set == "core")
+    for item, weight in zip(clips, weights, strict=True):
+        mass[item.set, item.label] += weight
+        technology[item.technology] += weight * (item.set == "core")
     for share in mass.values():
         assert abs(share - 0.25) < 1e-9
     assert abs(technology["tts"] / technology["vc"] - 2.0) < 1e-9
@@ -125,9 +109,9 @@ def test_a_large_source_does_not_drown_a_small_one() -> None:
     clips = _collection()
     weights = draw_weights(clips, BALANCE)
     share: Counter[str] = Counter()
-    for clip, weight in zip(clips, weights, strict=True):
-        if (clip.set, clip.label) == ("core", "bonafide"):
-            share[clip.source_repo] += weight
+    for item, weight in zip(clips, weights, strict=True):
+        if (item.set, item.label) == ("core", "bonafide"):
+            share[item.source_repo] += weight
     assert abs(share["a"] / share["b"] - np.sqrt(30 / 2)) < 1e-9
 
 

@@ -7,29 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.tools.clips import clip
 from tools.data import AudioCache, Clip
 from tools.lava_data import Crops
 
 pytestmark = pytest.mark.train
 
 FRONT_END = {"trim_db": 40.0, "run_in_seconds": 0.1}
-
-
-def clip(generator: str, source: str, number: int, *, technology: str = "tts") -> Clip:
-    return Clip(
-        path=f"core/{source}/{technology}-{generator}-{number}.flac",
-        set="core" if number % 4 else "extra",
-        label="spoof",
-        technology=technology,
-        generator=generator,
-        source_repo=source,
-        speaker="",
-        language="en",
-        orig_sr=16000,
-        seconds=1.0,
-        detail="",
-        sha256="",
-    )
 
 
 def cache_of(samples: np.ndarray[Any, np.dtype[np.int16]], item: Clip) -> AudioCache:

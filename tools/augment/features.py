@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from streamguard.clock import HOP_SECONDS
+
 if TYPE_CHECKING:
     import numpy as np
-
-HOP_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
