@@ -27,7 +27,9 @@ class Admission:
         self._sources = sources
         self._dropped = 0
         self._backlogs = 0
+        self._shed = 0
         self._overloaded_until: float | None = None
+        self._shedding_until: float | None = None
         self.draining = False
 
     @property
@@ -36,6 +38,14 @@ class Admission:
         if self.draining:
             return Refusal.DRAINING
         return Refusal.OVERLOAD if self._overloaded_until is not None else None
+
+    @property
+    def given_up(self) -> tuple[str, ...]:
+        """What overload has cost lately, in the order in which it is given up; for people."""
+        said = ["overload: attribution is shed"] if self._shedding_until is not None else []
+        if self._overloaded_until is not None:
+            said.append("overload: new calls are refused")
+        return tuple(said)
 
     def admit(self, source: Source) -> None:
         """A new source is under the rule of the hour."""
@@ -46,13 +56,22 @@ class Admission:
         self.draining = True
         self._tell()
 
-    def observe(self, *, dropped: int, backlogs: int, load: float, now: float) -> None:
+    def observe(
+        self, *, dropped: int, backlogs: int, load: float, now: float, shed: int = 0
+    ) -> None:
         """Take what inference counts, once a second.
 
-        ``dropped``: blocks of live audio dropped so far; ``backlogs``: batches so far behind which
-        a whole further batch of live audio waited; ``load``: share of the thread's time in use. One
-        dropped block is a call heard badly; a backlog alone is a stall, under full load it grows.
+        ``dropped``: blocks of live audio dropped, and windows that came too late, so far;
+        ``backlogs``: batches so far behind which a whole further batch of live audio waited;
+        ``load``: share of the thread's time in use. One dropped block is a call heard badly; a
+        backlog alone is a stall, under full load it grows. ``shed``: windows so far whose
+        attribution was given up, which refuses nobody.
         """
+        if shed > self._shed:
+            self._shedding_until = now + RECOVERY_S
+        elif self._shedding_until is not None and now >= self._shedding_until:
+            self._shedding_until = None
+        self._shed = shed
         ill = dropped > self._dropped or (backlogs > self._backlogs and load > FULL_LOAD)
         self._dropped, self._backlogs = dropped, backlogs
         before = self._overloaded_until

@@ -48,6 +48,22 @@ def _parser() -> argparse.ArgumentParser:
     models = verbs.add_parser("models", help="list the model bundles that can be named")
     models.add_argument("--json", action="store_true", help="print one JSON object")
 
+    engine = verbs.add_parser("engine", help="engine targets, and the plans that some need built")
+    actions = engine.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listed = actions.add_parser("list", help="targets, whether they run here, and stored plans")
+    listed.add_argument("--json", action="store_true", help="print one JSON object")
+    build = actions.add_parser("build", help="compile the plans of a TensorRT target, once per GPU")
+    build.add_argument(
+        "--target", required=True, metavar="NAME", help="a packaged target, or the path of a file"
+    )
+    build.add_argument(
+        "--bundle",
+        action="append",
+        metavar="NAME",
+        help="a packaged bundle or a folder; may be given again (the default pair)",
+    )
+    build.add_argument("--force", action="store_true", help="build even what is there")
+
     analyze = verbs.add_parser(
         "analyze", help="score audio files through the same path as live audio"
     )
@@ -79,22 +95,67 @@ def _parser() -> argparse.ArgumentParser:
         "--record", type=int, metavar="SECONDS", help="record the human voice from the microphone"
     )
 
+    _bench_parser(verbs)
+
+    verbs.add_parser("version", help="print the version")
+    return parser
+
+
+def _bench_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     bench = verbs.add_parser(
-        "bench", help="CPU time and latency per window on this machine, or calls it can take"
+        "bench", help="CPU time and latency per window on this machine, and calls it can take"
     )
     bench.add_argument("--json", action="store_true", help="print one JSON object")
+    bench.add_argument("--detector", metavar="NAME", help="bundle, by name or folder")
+    bench.add_argument("--attribution", metavar="NAME", help="bundle, or 'none'")
+    bench.add_argument("--engine", nargs="+", metavar="NAME", help="one or several engine targets")
     bench.add_argument(
-        "--seconds", type=float, help="measuring time per target (20) or count of legs (6)"
+        "--latency-budget-ms",
+        type=_positive,
+        metavar="MS",
+        help="for 99 of 100 verdicts, from the last sample of a hop (150)",
     )
     bench.add_argument(
-        "--source", choices=["rtp"], help="calls per process until the first lost packet"
+        "--attributed-share",
+        type=_share,
+        metavar="SHARE",
+        help="of legs whose windows lean to spoof (0.1)",
+    )
+    bench.add_argument(
+        "--seconds", type=_positive, help="measuring time per target (12) or count of legs (6)"
+    )
+    bench.add_argument(
+        "--no-capacity", action="store_true", help="cost per window only: legs are not counted"
+    )
+    bench.add_argument("--compare", type=Path, metavar="JSON", help="an earlier bench --json")
+    bench.add_argument("--plot", type=_picture, metavar="PNG", help="draw the cost per window")
+    bench.add_argument(
+        "--source", choices=["rtp"], help="only calls per process until the first lost packet"
     )
     bench.add_argument(
         "--ingest-only", action="store_true", help="with --source: without the networks"
     )
 
-    verbs.add_parser("version", help="print the version")
-    return parser
+
+def _positive(text: str) -> float:
+    value = _number(text)
+    if not 0.0 < value < 1e6:
+        raise argparse.ArgumentTypeError(f"{text}: allowed is more than 0, below a million")
+    return value
+
+
+def _share(text: str) -> float:
+    value = _number(text)
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"{text}: allowed are 0 to 1")
+    return value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as err:
+        raise argparse.ArgumentTypeError(f"{text}: not a number") from err
 
 
 def _picture(text: str) -> Path:
@@ -168,6 +229,12 @@ def _dispatch(args: argparse.Namespace) -> int:
             from streamguard.commands.listing import models
 
             return models(as_json=args.json)
+        case "engine":
+            from streamguard.commands.engine import build_plans, list_engines
+
+            if args.action == "list":
+                return list_engines(as_json=args.json)
+            return build_plans(args.target, args.bundle, force=args.force)
         case "analyze":
             from streamguard.commands.analyze import analyze
 
@@ -187,17 +254,40 @@ def _dispatch(args: argparse.Namespace) -> int:
 
             return demo(as_json=args.json, plain=args.plain, human=args.human, record_s=args.record)
         case "bench":
-            if args.source == "rtp":
-                from streamguard.bench_rtp import bench_rtp
-
-                return bench_rtp(
-                    as_json=args.json, seconds=args.seconds or 6.0, ingest_only=args.ingest_only
-                )
-            from streamguard.bench import bench
-
-            return bench(as_json=args.json, seconds=args.seconds or 20.0)
+            if args.source and (args.compare or args.plot):
+                complain("streamguard bench: --compare and --plot do not go with --source")
+                return EXIT_USAGE
+            if args.ingest_only and not args.source:
+                complain("streamguard bench: --ingest-only needs --source")
+                return EXIT_USAGE
+            return _bench(args)
         case _:
             raise AssertionError(args.verb)
+
+
+def _bench(args: argparse.Namespace) -> int:
+    from streamguard.bench.options import BenchOptions
+
+    given = {
+        "detector": args.detector,
+        "engines": tuple(args.engine) if args.engine else None,
+        "latency_budget_ms": args.latency_budget_ms,
+        "attributed_share": args.attributed_share,
+        "trial_s" if args.source else "seconds": args.seconds or (6.0 if args.source else None),
+        "capacity": False if args.no_capacity else None,
+        "compare": args.compare,
+        "plot": args.plot,
+    }
+    options = {name: value for name, value in given.items() if value is not None}
+    if args.attribution is not None:
+        options["attribution"] = None if args.attribution == "none" else args.attribution
+    if args.source == "rtp":
+        from streamguard.bench.rtp import bench_rtp
+
+        return bench_rtp(BenchOptions(**options), as_json=args.json, ingest_only=args.ingest_only)
+    from streamguard.bench.main import bench
+
+    return bench(BenchOptions(**options), as_json=args.json)
 
 
 if __name__ == "__main__":

@@ -55,7 +55,9 @@ class Config(Section):
         description="Bundle that names technology and generator; null switches it off",
     )
     engine: str = Field(
-        default="cpu-fp32", description="Name of a packaged engine target, or the path of its file"
+        default="cpu-fp32",
+        description="Name of a packaged engine target, or the path of its file; auto: int8 where"
+        " the processor has fast int8 and the bundle's int8 graph was accepted, else fp32",
     )
     inference: InferenceSettings = InferenceSettings()
     policy: PolicySettings = PolicySettings()

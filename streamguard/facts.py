@@ -10,6 +10,7 @@ from streamguard.alerts.context import DecisionRule, EngineFacts, LegContext, Mo
 from streamguard.clock import LegClock
 from streamguard.config import Config
 from streamguard.events import LegRole, LegStarted
+from streamguard.inference.auto import AUTO
 from streamguard.inference.network import Network
 from streamguard.inference.scorer import Models
 from streamguard.verdict.calibration import ChannelCalibration
@@ -17,6 +18,11 @@ from streamguard.verdict.rulebook import Rulebook
 from streamguard.verdict.scores import Channel
 from streamguard.verdict.settings import VerdictSettings
 from streamguard.verdict.voter import Voter
+
+
+def _engine(network: Network) -> EngineFacts:
+    info = network.engine.info
+    return EngineFacts(info.target, info.provider, network.precision)
 
 
 def _model(network: Network) -> ModelFacts:
@@ -53,6 +59,8 @@ class Judging:
     attribution: ModelFacts | None
     engine: EngineFacts
     requested: EngineFacts
+    attribution_engine: EngineFacts | None
+    """Of its own under ``auto``: what was accepted is a matter of each bundle."""
     rule: DecisionRule
     calibrations: Mapping[Channel, ChannelCalibration]
     settings: VerdictSettings
@@ -69,8 +77,13 @@ class Judging:
         return cls(
             detector=_model(models.detector),
             attribution=_model(models.attribution) if models.attribution else None,
-            engine=EngineFacts(info.target, info.provider, precision),
-            requested=EngineFacts(info.target, info.requested_provider, info.requested_precision),
+            engine=_engine(models.detector),
+            requested=(
+                EngineFacts(AUTO, info.requested_provider, AUTO)
+                if config.engine == AUTO
+                else EngineFacts(info.target, info.requested_provider, info.requested_precision)
+            ),
+            attribution_engine=_engine(models.attribution) if models.attribution else None,
             rule=rule_of(book),
             calibrations=calibrations,
             settings=config.verdict,
@@ -80,10 +93,17 @@ class Judging:
 
     def runs_as(self, other: Judging) -> bool:
         """Whether both are of the same models on the same engine."""
-        return (self.detector, self.attribution, self.engine, self.requested) == (
+        return (
+            self.detector,
+            self.attribution,
+            self.engine,
+            self.attribution_engine,
+            self.requested,
+        ) == (
             other.detector,
             other.attribution,
             other.engine,
+            other.attribution_engine,
             other.requested,
         )
 
@@ -111,6 +131,7 @@ class Judging:
             rule=self.rule,
             calibration=f"{self.detector.sha256[:12]}/{self.engine.precision}",
             attribution=self.attribution,
+            attribution_engine=self.attribution_engine,
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -121,7 +142,9 @@ class Judging:
                 return None
             return {"name": facts.name, "version": facts.version, "sha256": facts.sha256}
 
-        def engine(facts: EngineFacts) -> dict[str, str]:
+        def engine(facts: EngineFacts | None) -> dict[str, str] | None:
+            if facts is None:
+                return None
             return {
                 "target": facts.target,
                 "provider": facts.provider,
@@ -130,6 +153,10 @@ class Judging:
 
         return {
             "model": {"detector": model(self.detector), "attribution": model(self.attribution)},
-            "engine": {"requested": engine(self.requested), "effective": engine(self.engine)},
+            "engine": {
+                "requested": engine(self.requested),
+                "effective": engine(self.engine),
+                "attribution": engine(self.attribution_engine),
+            },
             "rule": {"name": self.rule.name, "thresholds": dict(self.rule.thresholds)},
         }

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from prometheus_client import Gauge
+
 from streamguard.audio.decoders import Codec
 from streamguard.clock import HOP_SECONDS, Clock
 from streamguard.events import LegRole
@@ -36,6 +38,13 @@ class Observation:
         self.sources: dict[str, SourceHealth] = {}
         self.hops = 0
         self._clock = clock
+        # A child of its own for each stage: looking it up costs as much as observing.
+        self._stage_seconds = {
+            stage: metrics.window_latency_seconds.labels(stage.value) for stage in Stage
+        }
+
+        self._last_audio: dict[str, Gauge] = {}
+        """By source; as above, and asked for with every packet."""
 
     def source(self, name: str, *, up: bool, reason: str) -> None:
         self.sources[name] = SourceHealth(up, reason, self._clock.utc())
@@ -43,6 +52,7 @@ class Observation:
 
     def forget_source(self, name: str) -> None:
         """It is no longer configured."""
+        self._last_audio.pop(name, None)
         if self.sources.pop(name, None) is not None:
             self.metrics.forget_source(name)
 
@@ -50,7 +60,11 @@ class Observation:
         self.metrics.calls_active.labels(source).set(active)
 
     def audio(self, source: str, utc: float) -> None:
-        self.metrics.source_last_audio_timestamp_seconds.labels(source).set(utc)
+        gauge = self._last_audio.get(source)
+        if gauge is None:
+            gauge = self.metrics.source_last_audio_timestamp_seconds.labels(source)
+            self._last_audio[source] = gauge
+        gauge.set(utc)
 
     def lost(self, source: str, seconds: float) -> None:
         self.metrics.audio_lost_seconds_total.labels(source).inc(seconds)
@@ -100,7 +114,7 @@ class Observation:
 
     def _stage(self, stage: Stage, seconds: float) -> None:
         self.latency.add(stage, seconds)
-        self.metrics.window_latency_seconds.labels(stage.value).observe(seconds)
+        self._stage_seconds[stage].observe(seconds)
 
     @property
     def audio_seconds(self) -> float:

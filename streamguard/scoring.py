@@ -12,13 +12,18 @@ from streamguard.inference.settings import InferenceSettings
 from streamguard.verdict.rejection import judge_window
 
 
-def make_scorer(models: Models, gate: GateSettings, settings: InferenceSettings) -> Scorer:
+def make_scorer(
+    models: Models,
+    gate: GateSettings,
+    settings: InferenceSettings,
+    kind: type[Scorer] = Scorer,
+) -> Scorer:
     """A scorer whose front ends and window judgements follow one gate.
 
     Raises AudioFileError for prompts that cannot be read.
     """
     prompts = PromptBook.open(gate.prompts) if gate.prompts else None
-    return Scorer(
+    return kind(
         models,
         front_end=lambda leg, left_context: FrontEnd(leg, left_context, gate, prompts),
         judge=lambda qualities: judge_window(qualities, gate),

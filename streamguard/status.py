@@ -161,6 +161,7 @@ class StatusBoard:
                 "processed": stats.processed,
                 "dropped": dict(stats.dropped),
                 "depth": stats.depth,
+                "late": stats.late,
                 "batches": stats.batches,
                 "busy_s": round(stats.busy_s, 3),
                 "attribution": dict(stats.attribution),
@@ -184,6 +185,7 @@ class StatusBoard:
             reasons.append(str(self._desk.stats().outbox.degraded))
         if self._batch_age_s() > SLOW_BATCH_S:
             reasons.append("inference hangs or is far too slow")
+        reasons += self.admission.given_up
         return {
             "version": __version__,
             **self.judging.as_json(),
@@ -240,10 +242,11 @@ class StatusBoard:
         self._hops_before, self._busy_before = self._observation.hops, stats.busy_s
         self._load = 0.7 * self._load + 0.3 * busy_s / TICK_S
         self.admission.observe(
-            dropped=stats.dropped.get("overload", 0),
+            dropped=stats.dropped.get("overload", 0) + stats.late,
             backlogs=stats.backlogs,
             load=self._load,
             now=time.monotonic(),
+            shed=stats.attribution.get("shed", 0),
         )
         if hops:
             metrics.realtime_factor.set(busy_s / (hops * HOP_SECONDS))

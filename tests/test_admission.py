@@ -60,6 +60,20 @@ def test_a_backlog_is_overload_only_under_full_load(
     assert (gate.refusal is Refusal.OVERLOAD) is refused
 
 
+def test_attribution_is_shed_before_calls_are_refused_and_both_are_said(trunk: Trunk) -> None:
+    gate = admission(trunk)
+    said = [gate.given_up]
+    gate.observe(dropped=0, backlogs=1, load=0.5, shed=4, now=1.0)
+    said.append(gate.given_up)
+    assert trunk.told == []
+    gate.observe(dropped=1, backlogs=2, load=1.0, shed=9, now=2.0)
+    said.append(gate.given_up)
+    gate.observe(dropped=1, backlogs=2, load=0.5, shed=9, now=2.0 + RECOVERY_S)
+    said.append(gate.given_up)
+    shed, refused = "overload: attribution is shed", "overload: new calls are refused"
+    assert said == [(), (shed,), (shed, refused), ()]
+
+
 def test_full_load_alone_is_a_recording_that_is_played_fast(trunk: Trunk) -> None:
     gate = admission(trunk)
     gate.observe(dropped=0, backlogs=0, load=1.0, now=1.0)

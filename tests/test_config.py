@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from streamguard.config import Config, config_schema, load_config, parse_config
 from streamguard.errors import ConfigError
+from streamguard.inference.bundle import find_bundle, load_bundle
 from streamguard.inference.pair import DEFAULT_DETECTOR
 from streamguard.resources import packaged_config, packaged_configs
 
@@ -41,6 +42,15 @@ def test_a_minimal_configuration_gets_every_default() -> None:
 @pytest.mark.parametrize("name", packaged_configs())
 def test_every_packaged_configuration_loads(name: str) -> None:
     assert load_config(packaged_config(name)).sources
+
+
+@pytest.mark.parametrize("name", packaged_configs())
+def test_the_bundles_of_every_packaged_configuration_load(name: str) -> None:
+    config = load_config(packaged_config(name))
+    detector = load_bundle(find_bundle(config.detector))
+    assert detector.manifest.task == "detection"
+    if config.attribution is not None:
+        assert load_bundle(find_bundle(config.attribution)).manifest.task == "attribution"
 
 
 def test_there_are_packaged_configurations() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -69,7 +71,8 @@ def test_a_wheel_carries_bundles_targets_and_configurations(tmp_path: Path) -> N
         text=True,
         timeout=60,
     ).stdout
-    assert found.splitlines()[0].startswith("('tiny',) ('cpu-fp32',")
+    assert found.splitlines()[0].startswith("('tiny',) (")
+    assert "'cpu-fp32'" in found.splitlines()[0]
     assert found.splitlines()[0].endswith("('file',)")
     assert found.splitlines()[1] == "True"
 
@@ -79,3 +82,12 @@ def test_a_checkout_finds_its_own_data() -> None:
     assert "cpu-fp32" in resources.packaged_targets()
     assert resources.packaged_bundle("lava") == ROOT / "models" / "lava" / "bundle"
     assert resources.packaged_config("x") == ROOT / "configs" / "x.yaml"
+
+
+def test_every_extra_that_a_message_asks_for_can_be_installed() -> None:
+    text = "".join(file.read_text() for file in (ROOT / "streamguard").rglob("*.py"))
+    asked = set(re.findall(r'^EXTRA = "(\w+)"', text, re.MULTILINE))
+    asked |= set(re.findall(r'MissingExtraError\(f?"[^"]*", "(\w+)"', text))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert asked >= {"cuda", "plot", "tensorrt", "torch"}
+    assert asked <= project["optional-dependencies"].keys()

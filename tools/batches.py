@@ -119,12 +119,23 @@ class BatchMaker:
     """Makes the batches of an epoch, one ahead of the trainer, in a thread of its own."""
 
     def __init__(
-        self, shares: Sequence[Share], augmenter: Augmenter, batch: int, hops: tuple[int, int]
+        self,
+        shares: Sequence[Share],
+        augmenter: Augmenter,
+        batch: int,
+        hops: tuple[int, int],
+        *,
+        withhold: bool = False,
     ) -> None:
+        """``withhold``: only transformed copies come, of no crop the original.
+
+        Of every class: were it of some alone, what is untransformed would tell the class.
+        """
         self._shares = tuple(shares)
         self._augmenter = augmenter
         self._batch = batch
         self._hops = hops
+        self._withhold = withhold
 
     def epoch(self, batches: int, rng: np.random.Generator) -> Iterator[Batch]:
         """So many batches; all of them follow from ``rng``."""
@@ -149,7 +160,7 @@ class BatchMaker:
         wanted = crops.shape[1] - HOP_SAMPLES
         clips = [pool.crops.clips[row] for pool, rows in parts for row in rows]
         return Batch(
-            samples=normalised(self._augmenter(crops, rng, wanted)),
+            samples=normalised(self._augmenter(crops, rng, wanted, originals=not self._withhold)),
             valid=np.concatenate([valid[:, :hops] for _, valid in taken]),
             spoof=np.array([clip.spoof for clip in clips], np.bool_),
             technology=np.concatenate([pool.technology[rows] for pool, rows in parts]),

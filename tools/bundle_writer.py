@@ -163,7 +163,7 @@ def write_bundle(
         (fresh / "bundle.yaml").write_text(dump_yaml(document), encoding="utf-8")
         (fresh / "CARD.md").write_text(card, encoding="utf-8")
         load_bundle(fresh)
-        _swap(fresh, folder, Path(temporary) / "replaced")
+        replace_folder(fresh, folder, Path(temporary) / "replaced")
     return folder
 
 
@@ -181,7 +181,7 @@ def update_document(folder: Path, changes: Mapping[str, Any], card: str | None =
     from streamguard.inference.bundle import load_bundle
 
     document = read_document(folder)
-    unknown = changes.keys() - document.keys()
+    unknown = changes.keys() - document.keys() - {"acceptance"}
     if unknown:
         raise ValueError(f"{folder}: no such keys in bundle.yaml: {sorted(unknown)}")
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
@@ -192,7 +192,7 @@ def update_document(folder: Path, changes: Mapping[str, Any], card: str | None =
         if card is not None:
             (fresh / "CARD.md").write_text(card, encoding="utf-8")
         load_bundle(fresh)
-        _swap(fresh, folder, Path(temporary) / "replaced")
+        replace_folder(fresh, folder, Path(temporary) / "replaced")
 
 
 def replace_graph(
@@ -214,9 +214,37 @@ def replace_graph(
         graph["sha256"] = sha256_of(fresh / graph["file"])
         graph["outputs"] += [_tensor_entry(tensor, meaning=True) for tensor in new_outputs]
         document["calibration"] = {}
+        document.pop("acceptance", None)
         (fresh / "bundle.yaml").write_text(dump_yaml(document), encoding="utf-8")
         load_bundle(fresh)
-        _swap(fresh, folder, Path(temporary) / "replaced")
+        replace_folder(fresh, folder, Path(temporary) / "replaced")
+
+
+def add_graph(folder: Path, name: str, data: bytes, like: str, precision: str) -> None:
+    """Put a graph beside ``like``, the same in another precision; one of that name is replaced.
+
+    What was calibrated and accepted for that precision goes. Raises BundleError, and leaves the
+    bundle as it was, if the daemon's loader would refuse the result.
+    """
+    from streamguard.inference.bundle import load_bundle
+
+    document = read_document(folder)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
+        fresh = Path(temporary) / folder.name
+        shutil.copytree(folder, fresh)
+        file = fresh / f"{name}.onnx"
+        file.write_bytes(data)
+        document["graphs"][name] = {
+            **document["graphs"][like],
+            "file": file.name,
+            "sha256": sha256_of(file),
+            "precision": precision,
+        }
+        for section in ("calibration", "acceptance"):
+            document.get(section, {}).pop(precision, None)
+        (fresh / "bundle.yaml").write_text(dump_yaml(document), encoding="utf-8")
+        load_bundle(fresh)
+        replace_folder(fresh, folder, Path(temporary) / "replaced")
 
 
 def dump_yaml(document: Mapping[str, Any]) -> str:
@@ -321,7 +349,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _swap(fresh: Path, folder: Path, replaced: Path) -> None:
+def replace_folder(fresh: Path, folder: Path, replaced: Path) -> None:
     """Put ``fresh`` in the place of ``folder``; both are on one file system."""
     if folder.exists():
         os.replace(folder, replaced)

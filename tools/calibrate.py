@@ -18,7 +18,7 @@ from typing import Any
 
 from streamguard.errors import BundleError
 from streamguard.inference.bundle import find_bundle, load_bundle
-from tools.bundle_writer import update_document
+from tools.bundle_writer import read_document, update_document
 from tools.calibration import attribution, detection
 from tools.calibration.attribution import Promise
 from tools.command import run
@@ -36,28 +36,39 @@ from tools.train import DEFAULT_CACHE
 
 
 def calibrate(
-    folder: Path, clips: Sequence[Clip], cache: AudioCache, promise: Promise
+    folder: Path,
+    clips: Sequence[Clip],
+    cache: AudioCache,
+    promise: Promise,
+    precision: str | None = None,
 ) -> dict[str, Any]:
     """What changes in ``bundle.yaml``: ``calibration`` and ``thresholds``, of all precisions.
 
+    With ``precision``, of that one alone: what the others have stays, and so do the thresholds.
     Raises BundleError where no channel class at all can be calibrated.
     """
     manifest = load_bundle(folder).manifest
     bodies = [graph for graph in manifest.graphs.values() if graph.unit != "head"]
     calibration: dict[str, Any] = {}
     thresholds: dict[str, float] = {}
-    for precision in sorted({graph.precision for graph in bodies}):
-        target = f"cpu-{precision}"
+    for one in sorted({graph.precision for graph in bodies} if precision is None else {precision}):
+        target = f"cpu-{one}"
         if manifest.task == "detection":
             channels, found = _detection(folder, target, clips, cache)
         else:
             channels, found = _attribution(folder, target, clips, cache, promise)
-        calibration[precision] = channels
+        calibration[one] = channels
         for name, value in found.items():
             thresholds[name] = min(value, thresholds.get(name, value))
     if not any(calibration.values()):
         reason = "too few clips were heard in each channel class to calibrate any"
         raise BundleError(str(folder), reason)
+    if precision is not None:
+        document = read_document(folder)
+        return {
+            "calibration": document["calibration"] | calibration,
+            "thresholds": document["thresholds"],
+        }
     return {"calibration": calibration, "thresholds": thresholds}
 
 

@@ -44,7 +44,7 @@ ROLES = ("train", "validation", "calibration", "test")
 SUBSETS = ("train", "dev", "eval")
 """What a public corpus calls its own parts."""
 _ROLE_SUBSETS = {"train": "train", "validation": "dev", "test": "eval"}
-_SPOOF_TECHNOLOGIES = frozenset(("tts", "vc", "vocoder", "codec", "unknown"))
+SPOOF_TECHNOLOGIES = frozenset(("tts", "vc", "vocoder", "codec", "unknown"))
 
 
 class DataError(StreamguardError):
@@ -154,7 +154,7 @@ def _clip(path: Path, line: int, row: Mapping[str, str | None]) -> Clip:
 
     label = one_of("label", LABELS)
     technology = one_of("technology", TECHNOLOGIES)
-    if (label == "spoof") != (technology in _SPOOF_TECHNOLOGIES):
+    if (label == "spoof") != (technology in SPOOF_TECHNOLOGIES):
         raise DataError(path, line, "technology", technology, f"does not go with label {label}")
     relative = filled("path")
     if Path(relative).is_absolute() or ".." in Path(relative).parts:

@@ -26,11 +26,12 @@ from tools.data import (
     corpus_options,
     read_split,
 )
-from tools.evaluation import tables
-from tools.evaluation.attribution import AttributionReport, evaluate_attribution
-from tools.evaluation.behind import evaluate_behind
+from tools.evaluation import hierarchy_tables, tables
+from tools.evaluation.attribution import AttributionReport, evaluate_attribution, find_cuts
+from tools.evaluation.behind import HEADS, evaluate_behind
 from tools.evaluation.card import card_text
 from tools.evaluation.detection import DetectionReport, evaluate_detector
+from tools.evaluation.hierarchy import METRIC, Cut
 from tools.evaluation.names import Name, Names
 from tools.evaluation.plots import draw_attribution, draw_detection
 from tools.evaluation.report import Report, Subject, bundle_metrics, markdown, to_json
@@ -40,6 +41,7 @@ from tools.train import DEFAULT_CACHE
 REPORT_FILE = "report.md"
 ALL = "all"
 """In the place of a role: every clip of a corpus."""
+MOST_CUT_CLIPS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,9 @@ class Material:
     split: Split
     trained: Mapping[Name, frozenset[str]] | None
     """Training sources of each generator; None where the bundle was trained on something else."""
+    cut_clips: tuple[Clip, ...] = ()
+    """Where the confidences of the text's rule are found; none: they are those in the bundle's
+    metrics for a corpus that trained nothing, and are left out for one that did."""
 
 
 def gather(options: argparse.Namespace) -> Material:
@@ -65,6 +70,8 @@ def gather(options: argparse.Namespace) -> Material:
     if not clips:
         raise DataError(corpus.root, 0, "--role", options.role, "a role that some speech has")
     own = options.corpus is None or options.trained_here
+    # What chooses a threshold is not what it is measured on.
+    apart = own and options.role not in (options.cut_on, ALL)
     return Material(
         corpus=(options.corpus or "the collection").partition("=")[0],
         role=options.role,
@@ -73,7 +80,14 @@ def gather(options: argparse.Namespace) -> Material:
         collection=corpus.clips,
         split=split,
         trained=trained_generators(corpus.select("train", split)) if own else None,
+        cut_clips=_spread(corpus.select(options.cut_on, split)) if apart else (),
     )
+
+
+def _spread(clips: Sequence[Clip]) -> tuple[Clip, ...]:
+    """At most so many spoofs, evenly out of all of them."""
+    spoofs = [clip for clip in clips if clip.spoof]
+    return tuple(spoofs[:: max(1, -(-len(spoofs) // MOST_CUT_CLIPS))])
 
 
 def trained_generators(clips: Sequence[Clip]) -> dict[Name, frozenset[str]]:
@@ -105,10 +119,33 @@ def evaluate(bundle: Path, material: Material, target: str, *, full: bool) -> Re
     namer = AttributionScorer(bundle, target)
     try:
         return evaluate_attribution(
-            namer, material.clips, material.cache, material.collection, material.trained, full=full
+            namer,
+            material.clips,
+            material.cache,
+            material.collection,
+            material.trained,
+            full=full,
+            found=_cuts(namer, material),
         )
     finally:
         namer.close()
+
+
+def _cuts(namer: AttributionScorer, material: Material) -> list[Cut]:
+    if material.cut_clips:
+        return find_cuts(namer, material.cut_clips, material.cache)
+    if material.trained is not None:
+        # Those in the metrics may have been found on these very clips.
+        return []
+    return known_cuts(namer.bundle.manifest.metrics)
+
+
+def known_cuts(metrics: Mapping[str, float]) -> list[Cut]:
+    """What an earlier evaluation with ``--card`` found; none if there was none."""
+    known = {head: metrics.get(METRIC.format(head=head)) for head in HEADS}
+    if set(known.values()) == {None}:
+        return []
+    return [Cut(head, threshold, 0, 0.0) for head, threshold in known.items()]
 
 
 def name_behind(
@@ -131,6 +168,11 @@ def say(report: Report) -> None:
         print(tables.durations(report.durations))
     else:
         print(tables.attribution_numbers(report))
+        for title, measured in hierarchy_tables.per_class(report):
+            print(f"{title}, first windows:\n\n{tables.classes(measured)}")
+        print(f"Both levels:\n\n{hierarchy_tables.cuts(report) if report.cuts else ''}")
+        print(hierarchy_tables.propagation(report))
+        print(f"Unseen speech:\n\n{hierarchy_tables.destinations(report)}")
         if report.behind:
             print(tables.behind(report.behind))
 
@@ -150,6 +192,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--detector", help="bundle: name windows as the daemon does behind it, too (attribution)"
     )
+    parser.add_argument(
+        "--cut-on", choices=ROLES, default="calibration",
+        help="clips on which confidence thresholds as in the LAVA text are found (its own: train)",
+    )  # fmt: skip
     parser.add_argument("--full", action="store_true", help="coders and packet loss, too")
     parser.add_argument("--json", type=Path, help="write every number here")
     parser.add_argument("--report", type=Path, help="write report.md with pictures to this folder")

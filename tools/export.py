@@ -19,7 +19,8 @@ import torch
 from streamguard.verdict.labels import NEVER
 from tools.bundle_writer import BundleDraft, GraphSpec, Plain, read_document, write_bundle
 from tools.command import run
-from tools.training import Recipe, load_checkpoint, load_recipe
+from tools.trainer import RECONSTRUCTION
+from tools.training import CheckpointError, Recipe, load_checkpoint, load_recipe
 
 VERSION = "0.1.0"
 """Of a system whose recipe states none."""
@@ -42,36 +43,30 @@ def trained_model(state: Mapping[str, Any]) -> torch.nn.Module:
     return model.eval()
 
 
-def _checkpoint(folder: Path) -> Path:
-    """What ``tools.train`` keeps, or ``tools.train_lava``, whose last stage is the heads."""
-    heads = folder / "heads.pt"
-    return heads if heads.exists() else folder / "best.pt"
-
-
 def load_system(recipe_file: Path, run_folder: Path) -> tuple[Recipe, torch.nn.Module, Plain]:
-    """The recipe, the trained network and its labels; refuses checkpoints of another recipe.
-
-    A recipe with ``members`` is made of the systems that it names, which lie beside its own folder;
-    the run folder then holds a run of each.
-    """
+    """The recipe, the trained network and its labels; refuses checkpoints of another recipe."""
     recipe = load_recipe(recipe_file)
-    if "members" not in recipe:
-        state = load_checkpoint(_checkpoint(run_folder), recipe)
-        return recipe, trained_model(state), state["labels"]
-    members = [
-        load_system(recipe_file.parents[1] / name / recipe_file.name, run_folder / name)[1]
-        for name in recipe["members"]
-    ]
-    return recipe, network_module(recipe["system"]).compose(recipe, members), {}
+    state = load_checkpoint(run_folder / "best.pt", recipe)
+    return recipe, trained_model(state), state["labels"]
 
 
 def export(recipe_file: Path, run_folder: Path, out: Path) -> Path:
     """Write the bundle; a head without calibration says nothing."""
     recipe, model, trained = load_system(recipe_file, run_folder)
-    task = recipe.get("task", "attribution")  # LAVA's recipe is older than this key
+    return write_system(recipe_file.parent.name, recipe, model, trained, out)
+
+
+def write_system(
+    name: str, recipe: Recipe, model: torch.nn.Module, trained: Plain, out: Path
+) -> Path:
+    """The bundle of a trained network and the labels that it was trained on."""
+    task = recipe["task"]
+    if task == RECONSTRUCTION:
+        reason = f"task {task}: nothing says a label yet; export what is trained on it"
+        raise CheckpointError(out, reason)
     labels = trained if task == "attribution" else None
     draft = BundleDraft(
-        name=recipe_file.parent.name,
+        name=name,
         version=recipe.get("version", VERSION),
         task=task,
         licence=LICENCE,

@@ -4,20 +4,33 @@ No clip-level split anywhere: a source is wholly in one role. From a seeded rand
 single changes are kept that come nearer to the asked shares within every technology and kind of
 source. Generators that occur only outside training, and a few more, are held out: no clip of theirs
 may train anything.
+
+``--unseen vocoder codec --out FILE`` draws a cross-corpus split: every source that holds speech of
+such a technology is in the role ``test``, its human speech too, and the others are drawn as ever.
+Whatever was trained, selected and calibrated on the one group is then measured on the other:
+``python -m tools.evaluate BUNDLE --split FILE --role test``. Copy-synthesis (``--copies``) has
+these technologies itself and does not go with it.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import yaml
 
 from tools.command import run
-from tools.data import DEFAULT_SPLIT, Clip, data_folder, paired_sources, read_manifest
+from tools.data import (
+    DEFAULT_SPLIT,
+    SPOOF_TECHNOLOGIES,
+    Clip,
+    data_folder,
+    paired_sources,
+    read_manifest,
+)
 
 SHARES = {"train": 0.70, "validation": 0.12, "calibration": 0.18}
 STEPS = 6000
@@ -36,10 +49,16 @@ FIXED = {
 }
 
 
-def draw_split(clips: Sequence[Clip], seed: int) -> tuple[dict[str, str], list[str]]:
-    """Roles by source, and the sorted held-out generators."""
+def draw_split(
+    clips: Sequence[Clip], seed: int, unseen: Collection[str] = ()
+) -> tuple[dict[str, str], list[str]]:
+    """Roles by source, and the sorted held-out generators.
+
+    Sources with a clip of an ``unseen`` technology are in the role ``test``.
+    """
     speech = [clip for clip in clips if clip.speech]
-    sources = sorted({clip.source_repo for clip in speech})
+    tested = {clip.source_repo for clip in speech if clip.technology in unseen}
+    sources = sorted({clip.source_repo for clip in speech} - tested)
     counts = {
         source: Counter(clip.technology for clip in speech if clip.source_repo == source)
         for source in sources
@@ -53,6 +72,7 @@ def draw_split(clips: Sequence[Clip], seed: int) -> tuple[dict[str, str], list[s
         changed = roles | {str(rng.choice(free)): str(rng.choice(list(SHARES)))}
         if (changed_cost := _cost(changed, counts, paired)) < cost:
             roles, cost = changed, changed_cost
+    roles |= dict.fromkeys(tested, "test")
     # Noise and impulse responses augment; sources without speech have nothing to be split by.
     for clip in clips:
         roles.setdefault(clip.source_repo, "train")
@@ -108,19 +128,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, help="folder with manifest.csv ($STREAMGUARD_DATA)")
     parser.add_argument("--seed", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=DEFAULT_SPLIT)
+    parser.add_argument(
+        "--unseen",
+        nargs="+",
+        default=[],
+        choices=sorted(SPOOF_TECHNOLOGIES),
+        metavar="TECHNOLOGY",
+        help="sources that hold it are for the test only (needs --out)",
+    )
+    parser.add_argument("--out", type=Path, help="default: the main split")
     options = parser.parse_args(argv)
+    if options.unseen and options.out is None:
+        parser.error("--unseen: is no main split; name its file by --out")
+    options.out = options.out or DEFAULT_SPLIT
     clips = read_manifest(data_folder(options.data) / "manifest.csv")
-    roles, held_out = draw_split(clips, options.seed)
+    roles, held_out = draw_split(clips, options.seed, options.unseen)
+    unseen = f" --unseen {' '.join(options.unseen)}" if options.unseen else ""
     document = {
         "schema": "streamguard.split/1",
-        "made_by": f"python -m tools.make_split --seed {options.seed}",
+        "made_by": f"python -m tools.make_split --seed {options.seed}{unseen}",
         "held_out_generators": held_out,
         "sources": roles,
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(yaml.safe_dump(document, sort_keys=False, width=100), encoding="utf-8")
-    for role in SHARES:
+    for role in (*SHARES, *(["test"] if options.unseen else [])):
         chosen = [clip for clip in clips if roles[clip.source_repo] == role]
         print(f"{role}: {len({c.source_repo for c in chosen})} sources,", end=" ")
         print(f"{len(paired_sources(chosen))} paired,", dict(Counter(c.technology for c in chosen)))

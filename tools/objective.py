@@ -27,6 +27,16 @@ class Objective:
     technology: float = 0.0
     generator: float = 0.0
     class_smoothing: float = 0.1
+    energy: float = 0.0
+    """Squared hinge on the energy of the generator logits (Liu et al., NeurIPS 2020)."""
+    energy_known: float = -8.0
+    """Of listed generators: below this nothing is asked of them."""
+    energy_unknown: float = -3.0
+    """Of spoofs without a listed generator: above this nothing is asked of them."""
+    gate_diversity: float = 0.0
+    """Rewards a divergence between the mean gates of known and of unknown spoofs."""
+    gate_entropy: float = 0.0
+    """Rewards the entropy of each window's gate."""
 
     def __call__(self, outputs: Outputs, truth: Truth) -> Tensor:
         """The weighted sum; terms whose head or label is missing add nothing."""
@@ -50,6 +60,18 @@ class Objective:
                 total = total + share * nn.functional.cross_entropy(
                     logits, labels, ignore_index=NO_LABEL, label_smoothing=self.class_smoothing
                 )
+        known = truth.generator != NO_LABEL
+        unknown = (truth.spoof > 0) & ~known
+        if self.energy and outputs.generator is not None:
+            energies = -torch.logsumexp(outputs.generator, dim=1)
+            above = nn.functional.relu(energies - self.energy_known).square()
+            below = nn.functional.relu(self.energy_unknown - energies).square()
+            total = total + self.energy * (_mean(above, known) + _mean(below, unknown))
+        if outputs.gate is not None:
+            if self.gate_diversity and bool(known.any()) and bool(unknown.any()):
+                total = total - self.gate_diversity * gate_divergence(outputs.gate, known, unknown)
+            if self.gate_entropy:
+                total = total - self.gate_entropy * torch.special.entr(outputs.gate).sum(1).mean()
         return total
 
 
@@ -81,6 +103,17 @@ def pair_loss(logit: Tensor, truth: Truth) -> Tensor:
     if not bool(pairs.any()):
         return logit.new_zeros(())
     return nn.functional.softplus(1.0 - (logit[:, None] - logit)[pairs]).mean()
+
+
+def gate_divergence(gate: Tensor, known: Tensor, unknown: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of the mean gate of the unknown from that of the known."""
+    expected, other = gate[known].mean(dim=0), gate[unknown].mean(dim=0)
+    return (expected * (expected / other).log()).sum()
+
+
+def _mean(values: Tensor, rows: Tensor) -> Tensor:
+    """Over these rows; 0 without any."""
+    return values[rows].mean() if bool(rows.any()) else values.new_zeros(())
 
 
 def window_mean(values: Tensor, valid: Tensor) -> Tensor:

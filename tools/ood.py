@@ -164,12 +164,13 @@ def embeddings(network: Network, clips: Sequence[Clip], cache: AudioCache, line:
         heard = over(line, cache.samples(clip), number)
         for block in blocks(*heard, codec=codec_of(line, number)):
             for hop in front_end.process(block):
-                if hop.usable and len(parts) < _WINDOW_HOPS:
+                # As in the daemon, a whole window holds the pauses that follow.
+                wanted = hop.usable or (network.whole_window and parts)
+                if wanted and len(parts) < _WINDOW_HOPS:
                     (output,) = network.hops([np.concatenate((hop.context, hop.samples))], [state])
                     state = output.state
                     parts.append(output.parts)
-        enough = len(parts) == _WINDOW_HOPS or (parts and not network.whole_window)
-        found.append(network.windows([parts])[0]["embedding"] if enough else None)
+        found.append(network.windows([parts])[0]["embedding"] if parts else None)
     size = next((len(row) for row in found if row is not None), 0)
     return np.array([np.full(size, np.nan) if row is None else row for row in found], np.float64)
 
@@ -194,7 +195,7 @@ def add_ood(
             reason = f"graphs.{name}.outputs: an embedding is needed, and no ood as yet"
             raise BundleError(str(folder), reason)
     network = Network(bundle, OrtEngine(bundle, load_target("cpu-fp32")))
-    chosen = _drawn(clips, per_class)
+    chosen = drawn(clips, per_class)
     kinds = sorted({class_of(clip) for clip in chosen})
     x, labels = [], []
     for line in (*LINES, LOW_RATE_LINE):
@@ -212,7 +213,7 @@ def add_ood(
         replace_graph(folder, name, head, (TensorSpec("ood", (1,), MEANING),))
 
 
-def _drawn(clips: Sequence[Clip], per_class: int) -> list[Clip]:
+def drawn(clips: Sequence[Clip], per_class: int) -> list[Clip]:
     """At most so many of each class, the same on every machine; classes of one clip are left out.
 
     They have no spread, and would be a class mean at a single voice.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,9 +20,9 @@ from streamguard.clock import HOP_SECONDS, WINDOW_HOPS
 from streamguard.events import Audio, Gap, GapReason
 from streamguard.inference.attributor import Attributor
 from streamguard.inference.bundle import Bundle, find_bundle, load_bundle
-from streamguard.inference.leg import LegState, Slot
+from streamguard.inference.engines import open_engine
+from streamguard.inference.leg import FrontEndLike, LegState, Slot
 from streamguard.inference.network import Network
-from streamguard.inference.ort import OrtEngine
 from streamguard.inference.scorer import Models, Scorer
 from streamguard.inference.target import load_target
 from streamguard.verdict.calibration import ChannelCalibration, LlrAffine
@@ -77,25 +77,27 @@ class DaemonScorer:
         *,
         raw: bool = False,
         attribution: str | Path | None = None,
+        front_end: Callable[[str, int], FrontEndLike] | None = None,
     ) -> None:
         """``raw``: LLRs are the raw scores, and nothing is uncalibrated or out of distribution.
 
         ``attribution``: the bundle that names windows which lean to spoof, as in the daemon.
+        ``front_end``: makes that of a leg, from its name and the left context; None: the daemon's.
         """
         self.bundle: Bundle = load_bundle(find_bundle(bundle))
         if raw:
             plain = dict.fromkeys(Channel, ChannelCalibration(llr=LlrAffine(1.0, 0.0)))
             precision = load_target(target).precision
             self.bundle = dataclasses.replace(self.bundle, calibrations={precision: plain})
-        self._network = Network(self.bundle, OrtEngine(self.bundle, load_target(target)))
+        self._network = Network(self.bundle, open_engine(self.bundle, load_target(target)))
         namer = None
         if attribution is not None:
             second = load_bundle(find_bundle(attribution))
-            namer = Network(second, OrtEngine(second, load_target(target)))
+            namer = Network(second, open_engine(second, load_target(target)))
         self._gate = GateSettings()
         self._scorer = Scorer(
             Models(self._network, namer),
-            front_end=self._front_end,
+            front_end=front_end or self._front_end,
             judge=lambda qualities: judge_window(qualities, self._gate),
         )
 
@@ -114,13 +116,21 @@ class DaemonScorer:
 
         ``lost``: which of its 20 ms packets never came; ``codec``: as in SDP.
         """
-        results = [
-            result
-            for block in blocks(samples, rate_hz, lost, codec)
-            for result in self._scorer.process([block])
-        ]
-        results += self._scorer.close_leg(_LEG)
-        return tuple(result.score for result in results if result.score is not None)
+        return tuple(self.listen(_LEG, blocks(samples, rate_hz, lost, codec)))
+
+    def listen(self, leg: str, heard: Iterable[RawBlock]) -> Iterator[WindowScore]:
+        """Windows of the blocks of a leg as they come; whoever stops early ends the leg there."""
+        try:
+            for block in heard:
+                for result in self._scorer.process([block]):
+                    if result.score is not None:
+                        yield result.score
+        except GeneratorExit:
+            self._scorer.close_leg(leg)
+            raise
+        for result in self._scorer.close_leg(leg):
+            if result.score is not None:
+                yield result.score
 
     def clips(self, clips: Sequence[Clip], cache: AudioCache, line: str) -> list[ScoredClip]:
         """Score clips over a line, with a progress bar."""
@@ -176,7 +186,7 @@ class AttributionScorer:
 
     def __init__(self, bundle: str | Path, target: str = "cpu-fp32") -> None:
         self.bundle: Bundle = load_bundle(find_bundle(bundle))
-        self._network = _Overheard(self.bundle, OrtEngine(self.bundle, load_target(target)))
+        self._network = _Overheard(self.bundle, open_engine(self.bundle, load_target(target)))
         self._attributor = Attributor(self._network)
         self._gate = GateSettings()
 
@@ -187,21 +197,29 @@ class AttributionScorer:
         self, samples: Int16Array, rate_hz: int, lost: Bools | None = None, codec: str = ""
     ) -> tuple[AttributedWindow, ...]:
         """Every window of a leg; the partial one if it is shorter than 3 s."""
-        leg = LegState(_LEG, FrontEnd(_LEG, self._network.left_context, self._gate))
-        found = []
-        for block in blocks(samples, rate_hz, lost, codec):
-            for arrival in leg.hear(block):
-                hop = arrival.hop
-                if hop.segment != leg.segment:
-                    leg.start_segment(hop.segment)
-                leg.channel = arrival.channel
-                leg.add(Slot(hop.index, hop.quality, hop.usable, None))
-                if len(leg.slots) == WINDOW_HOPS:
-                    found.append(self._window(leg, tuple(leg.slots)))
-                    leg.had_window = True
-        found += [self._window(leg, draft.window) for draft in leg.rest()]
-        self._attributor.forget(_LEG)
-        return tuple(found)
+        front_end = FrontEnd(_LEG, self._network.left_context, self._gate)
+        return tuple(self.listen(front_end, blocks(samples, rate_hz, lost, codec)))
+
+    def listen(
+        self, front_end: FrontEndLike, heard: Iterable[RawBlock]
+    ) -> Iterator[AttributedWindow]:
+        """Windows of the blocks of a leg as they come; whoever stops early ends the leg there."""
+        leg = LegState(_LEG, front_end)
+        try:
+            for block in heard:
+                for arrival in leg.hear(block):
+                    hop = arrival.hop
+                    if hop.segment != leg.segment:
+                        leg.start_segment(hop.segment)
+                    leg.channel = arrival.channel
+                    leg.add(Slot(hop.index, hop.quality, hop.usable, None))
+                    if len(leg.slots) == WINDOW_HOPS:
+                        yield self._window(leg, tuple(leg.slots))
+                        leg.had_window = True
+            for draft in leg.rest():
+                yield self._window(leg, draft.window)
+        finally:
+            self._attributor.forget(_LEG)
 
     def clips(self, clips: Sequence[Clip], cache: AudioCache, line: str) -> list[AttributedClip]:
         """Score clips over a line, with a progress bar."""

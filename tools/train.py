@@ -18,6 +18,7 @@ import torch
 import yaml
 
 from tools.augment import Augmenter, AugmentSettings
+from tools.auxiliary import with_auxiliary
 from tools.batches import BatchMaker, attribution_shares, detection_shares
 from tools.command import run
 from tools.crops import Crops
@@ -25,7 +26,10 @@ from tools.data import (
     DEFAULT_SPLIT,
     AudioCache,
     Clip,
-    data_folder,
+    Corpus,
+    chosen_corpus,
+    corpus_options,
+    open_corpus,
     read_manifest,
     read_split,
 )
@@ -40,36 +44,44 @@ DEFAULT_CACHE = Path.home() / ".cache" / "streamguard" / "train"
 
 def prepare(
     recipe: Recipe,
-    data: Path,
+    data: Path | Corpus,
     cache: Path,
     run: Path,
     split: Path,
     copies: Path | None = None,
     device: torch.device | None = None,
+    *,
+    held_every: int = 1,
 ) -> Trainer:
-    """Read the collection and make a fresh trainer.
+    """Read the collection (a folder with a manifest), or take a corpus, and make a fresh trainer.
 
     ``copies`` is a folder of copy-synthesis by ``tools.corpus``, whose clips belong to the training
-    sources that they were made from.
+    sources that they were made from. ``held_every``: validate on every n-th validation clip.
     """
-    attribution = task(recipe) == "attribution"
+    detection = task(recipe) == "detection"
     roles = read_split(split)
     context: int = importlib.import_module(f"models.{recipe['system']}.network").LEFT_CONTEXT
-    clips = read_manifest(data / "manifest.csv")
-    audio = AudioCache.open(data, cache, clips)
-    train = roles.select(clips, "train")
+    corpus = data if isinstance(data, Corpus) else open_corpus(str(data))
+    audio = AudioCache.open(corpus.root, cache, corpus.clips)
+    train = corpus.select("train", roles)
     labels = Labels.of(train, recipe)
+    validation = corpus.select("validation", roles)
+    auxiliary: str | None = recipe.get("auxiliary_ood")
+    if auxiliary:
+        train, validation = with_auxiliary(auxiliary, corpus, roles, labels)
 
     def wanted(clip: Clip) -> bool:
-        return clip.speech and (clip.spoof or not attribution)
+        return clip.speech and (clip.spoof or detection)
 
     speech = Crops([clip for clip in train if wanted(clip)], audio, context)
-    held = [clip for clip in roles.select(clips, "validation") if wanted(clip)]
+    held = [clip for clip in validation if wanted(clip)]
+    if held_every > 1:  # of each class alike, wherever they lie in the manifest
+        held = sorted(held, key=lambda clip: clip.label)[::held_every]
     copied = None
     if copies is not None:
         made = roles.select(read_manifest(copies / "manifest.csv"), "train")
         copied = Crops(made, AudioCache.open(copies, cache, made), context)
-    shares_of = attribution_shares if attribution else detection_shares
+    shares_of = detection_shares if detection else attribution_shares
     shares = shares_of(speech, copied, labels, Balance(**recipe["balance"]))
     recordings = {
         label: [
@@ -86,10 +98,13 @@ def prepare(
     return Trainer(
         recipe,
         run,
-        BatchMaker(shares, augmenter, settings["batch"], tuple(settings["hops"])),
+        BatchMaker(
+            shares, augmenter, settings["batch"], tuple(settings["hops"]), withhold=bool(auxiliary)
+        ),
         Evaluation.of(Crops(held, audio, context), labels, recipe["seed"]),
         labels,
         device or torch.device("cpu"),
+        cache,
     )
 
 
@@ -102,13 +117,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Train, or resume training."""
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m tools.train")
     parser.add_argument("recipe", type=Path)
-    parser.add_argument("--data", type=Path, help="folder with manifest.csv ($STREAMGUARD_DATA)")
+    corpus_options(parser)
     parser.add_argument("--copies", type=Path, help="copy-synthesis by tools.corpus")
     parser.add_argument("--run", type=Path, required=True, help="folder of checkpoints")
     parser.add_argument("--split", type=Path, default=DEFAULT_SPLIT)
     parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help="decoded audio")
     parser.add_argument("--threads", type=int, default=1, help="torch threads")
-    parser.add_argument("--init", type=Path, help="checkpoint to begin with, of the same network")
+    parser.add_argument(
+        "--init",
+        type=Path,
+        help="checkpoint to begin with: of the same network, or of its pre-training",
+    )
     parser.add_argument("--resume", action="store_true", help="continue from last.pt")
     parser.add_argument(
         "--set",
@@ -128,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     recipe = load_recipe(options.recipe, overrides)
     trainer = prepare(
         recipe,
-        data_folder(options.data),
+        chosen_corpus(options),
         options.cache,
         options.run,
         options.split,

@@ -44,13 +44,21 @@ class CheckpointError(StreamguardError):
 
 
 def load_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """Read a recipe; ``overrides`` maps ``section.key`` to a value and must name existing keys."""
-    try:
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as err:
-        raise CheckpointError(path, f"not a readable recipe ({err})") from err
-    if not isinstance(recipe, dict):
-        raise CheckpointError(path, "a recipe is a mapping of sections")
+    """Read a recipe; ``overrides`` maps ``section.key`` to a value and must name existing keys.
+
+    A recipe that ``extends`` a file beside it is that one with its own values in place or on top;
+    what results is a recipe like any other.
+    """
+    recipe = _read_recipe(path)
+    if "extends" in recipe:
+        own, recipe = recipe, _read_recipe(path.parent / str(recipe["extends"]))
+        for section, values in own.items():
+            if section == "extends":
+                continue
+            both = isinstance(values, dict) and isinstance(recipe.get(section), dict)
+            recipe[section] = {**recipe[section], **values} if both else values
+        if "extends" in recipe:
+            raise CheckpointError(path, "extends: a recipe that extends none itself")
     for dotted, value in (overrides or {}).items():
         *sections, key = dotted.split(".")
         place = recipe
@@ -59,6 +67,16 @@ def load_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recip
         if not isinstance(place, dict) or key not in place:
             raise CheckpointError(path, f"no key {dotted} to override")
         place[key] = value
+    return recipe
+
+
+def _read_recipe(path: Path) -> Recipe:
+    try:
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as err:
+        raise CheckpointError(path, f"not a readable recipe ({err})") from err
+    if not isinstance(recipe, dict):
+        raise CheckpointError(path, "a recipe is a mapping of sections")
     return recipe
 
 

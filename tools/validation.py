@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,11 +10,12 @@ import numpy as np
 import torch
 
 from tools.augment import telephone
+from tools.confidence import SCORERS
 from tools.crops import Crops, normalised
 from tools.data import paired_sources
 from tools.labels import NO_LABEL, Labels
-from tools.metrics import eer
-from tools.outputs import HopNetwork
+from tools.metrics import eer, fpr_at
+from tools.outputs import HopNetwork, ReconstructionNetwork
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -33,6 +34,8 @@ class Evaluation:
     paired: npt.NDArray[np.bool_]
     technology: npt.NDArray[np.int64]
     generator: npt.NDArray[np.int64]
+    featured: bool = False
+    """Whether the channels hold features in the place of samples (``tools.bank``)."""
 
     @classmethod
     def of(cls, crops: Crops, labels: Labels, seed: int) -> Evaluation:
@@ -57,7 +60,7 @@ def detection_errors(
     measured = {}
     paired = evaluation.paired
     for channel in evaluation.channels:
-        scores = _scores(model, evaluation, channel, device)["logit"]
+        scores = window_scores(model, evaluation, channel, device)["logit"]
         measured[f"eer_{channel}"] = eer(scores, evaluation.spoof)
         measured[f"eer_paired_{channel}"] = eer(scores[paired], evaluation.spoof[paired])
     return measured
@@ -69,7 +72,7 @@ def attribution_errors(
     """Mean error over the classes that the validation sources hold, per head and channel."""
     measured = {}
     for channel in evaluation.channels:
-        scores = _scores(model, evaluation, channel, device)
+        scores = window_scores(model, evaluation, channel, device)
         for head, truth in (
             ("technology", evaluation.technology),
             ("generator", evaluation.generator),
@@ -84,10 +87,45 @@ def attribution_errors(
     return measured
 
 
-def _scores(
+def open_set_errors(
+    model: HopNetwork, evaluation: Evaluation, device: torch.device, scorers: Sequence[str]
+) -> dict[str, float]:
+    """Share of spoofs of no listed generator that pass for one where 95 % of the listed do.
+
+    By scorer (``tools.confidence``) and channel. Raises ValueError without clips of both kinds.
+    """
+    known = evaluation.generator != NO_LABEL
+    rows = known | evaluation.spoof
+    measured = {}
+    for channel in evaluation.channels:
+        logits = window_scores(model, evaluation, channel, device)["generator"][rows]
+        for scorer in scorers:
+            measured[f"fpr95_{scorer}_{channel}"] = fpr_at(SCORERS[scorer](logits), known[rows])
+    return measured
+
+
+def reconstruction_errors(
+    model: ReconstructionNetwork, evaluation: Evaluation, device: torch.device
+) -> dict[str, float]:
+    """Mean loss per channel."""
+    model.eval()
+    measured = {}
+    for channel, (samples, _) in evaluation.channels.items():
+        with torch.no_grad():
+            losses = [
+                model.reconstruction_losses(
+                    torch.from_numpy(samples[begin : begin + _BATCH]).to(device)
+                )
+                for begin in range(0, len(samples), _BATCH)
+            ]
+        measured[f"reconstruction_{channel}"] = float(torch.cat(losses).mean())
+    return measured
+
+
+def window_scores(
     model: HopNetwork, evaluation: Evaluation, channel: str, device: torch.device
 ) -> dict[str, npt.NDArray[np.float64]]:
-    """Logits of every head that the model has, over all clips."""
+    """Logits of every head that the model has, and its gate, over all clips."""
     samples, valid = evaluation.channels[channel]
     found: dict[str, list[npt.NDArray[np.float64]]] = {}
     model.eval()
@@ -95,9 +133,11 @@ def _scores(
         for begin in range(0, len(samples), _BATCH):
             rows = slice(begin, begin + _BATCH)
             mask = torch.from_numpy(valid[rows]).to(device)
-            features = model.features(torch.from_numpy(samples[rows]).to(device), mask)
+            features = torch.from_numpy(samples[rows]).to(device)
+            if not evaluation.featured:
+                features = model.features(features, mask)
             outputs = model.outputs(model.activations(features), mask)
-            for head in ("logit", "technology", "generator"):
+            for head in ("logit", "technology", "generator", "gate"):
                 values = getattr(outputs, head)
                 if values is not None:
                     found.setdefault(head, []).append(values.double().cpu().numpy())

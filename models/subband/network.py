@@ -9,22 +9,19 @@ statistics pooling (Okabe et al., Interspeech 2018) whose sums add up over hops.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.cnn_lstm.network import dct_matrix, linear_filterbank
+from models.cnn_lstm.features import linear_filterbank, whitening
+from models.spectrum import FRAME_SAMPLES, SHIFT_SAMPLES, Power, arranged, hann
 from tools.bundle_writer import GraphSpec, StateSpec, TensorSpec
 from tools.outputs import Outputs
 
 HOP_SAMPLES = 8000
-SHIFT_SAMPLES = 160
-FRAME_SAMPLES = 400
 LEFT_CONTEXT = FRAME_SAMPLES - SHIFT_SAMPLES
 HOP_FRAMES = HOP_SAMPLES // SHIFT_SAMPLES
 _LARGEST_SCORE = 8.0
@@ -68,38 +65,15 @@ def _convolution(
     )
 
 
-class Power(nn.Module):
-    """``[batch, 240 + 160 n]`` samples -> ``[batch, n, fft / 2 + 1]`` power of 25 ms frames."""
-
-    fourier: Tensor
-
-    def __init__(self, fft: int) -> None:
-        super().__init__()
-        self.bins = fft // 2 + 1
-        time = np.arange(FRAME_SAMPLES)
-        window = 0.5 - 0.5 * np.cos(2 * np.pi * (time + 0.5) / FRAME_SAMPLES)
-        angles = 2 * np.pi / fft * time[:, None] * np.arange(self.bins)
-        basis = np.concatenate((np.cos(angles), np.sin(angles)), axis=1) * window[:, None]
-        basis /= math.sqrt(float(np.square(window).sum()))
-        kernel = torch.from_numpy(basis.T.astype(np.float32)[:, None, :].copy())
-        self.register_buffer("fourier", kernel, persistent=False)
-
-    def forward(self, samples: Tensor) -> Tensor:
-        # A convolution: unfolding the frames first costs as much again in ONNX Runtime.
-        spectrum = nn.functional.conv1d(samples[:, None, :], self.fourier, stride=SHIFT_SAMPLES)
-        squared = spectrum.square().transpose(1, 2)
-        return squared[..., : self.bins] + squared[..., self.bins :]
-
-
 class Bands(nn.Module):
-    """``[batch, n, fft / 2 + 1]`` power -> ``[batch, n, bands]`` log energies."""
+    """Power as ``models.spectrum`` gives it -> ``[batch, n, bands]`` log energies."""
 
     filterbank: Tensor
 
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__()
         self.floor = settings.floor
-        bank = torch.from_numpy(linear_filterbank(settings.bands, settings.fft))
+        bank = torch.from_numpy(arranged(linear_filterbank(settings.bands, settings.fft)))
         self.register_buffer("filterbank", bank, persistent=False)
 
     def forward(self, power: Tensor) -> Tensor:
@@ -199,7 +173,7 @@ class Subband(nn.Module):
         super().__init__()
         self.task = task
         self.settings = settings
-        self.power = Power(settings.fft)
+        self.power = Power(settings.fft, hann())
         self.bands = Bands(settings)
         self.trunk = Trunk(settings)
         self.heads = Heads(settings, technologies, generators)
@@ -254,11 +228,8 @@ class Subband(nn.Module):
             bands = self.bands(self.power(samples)).unflatten(1, (valid.shape[1], HOP_FRAMES))
             self.mean.copy_(bands[valid].mean(dim=(0, 1)))
             self.whitening.copy_(torch.eye(settings.bands))
-            centred = self.features(samples, valid)[valid].flatten(0, 1).double()
-            dct = torch.from_numpy(dct_matrix(settings.bands, settings.bands)).double()
-            deviation = (centred @ dct).square().mean(dim=0).sqrt()
-            scale = torch.diag(1.0 / (deviation + settings.whitening_floor))
-            self.whitening.copy_(dct @ scale @ dct.T)
+            centred = self.features(samples, valid)[valid].flatten(0, 1)
+            self.whitening.copy_(whitening(centred, settings.whitening_floor))
 
 
 def build(recipe: Mapping[str, Any], labels: Mapping[str, Sequence[Any]]) -> Subband:
@@ -282,12 +253,9 @@ class HopGraph(nn.Module):
         self.system = system
 
     def forward(self, samples: Tensor, state_in: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return self.of_power(self.system.power(samples), state_in)
-
-    def of_power(self, power: Tensor, state_in: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The same from the power spectrum, which another network may share."""
         size = self.system.settings.embedding
-        normalised, state_out = self.system.normalise(self.system.bands(power), state_in)
+        bands = self.system.bands(self.system.power(samples))
+        normalised, state_out = self.system.normalise(bands, state_in)
         weights, moments = torch.split(self.system.trunk(normalised), [size, 2 * size], dim=1)
         return moments, weights, state_out
 

@@ -20,7 +20,7 @@ class ModelFacts:
 
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
-    """What the models really run on (effective, not requested)."""
+    """What a model really runs on (effective, not requested)."""
 
     target: str
     provider: str
@@ -72,3 +72,5 @@ class LegContext:
     calibration: str | None = None
     """Which calibration scored it, e.g. ``fp32/narrow``."""
     attribution: ModelFacts | None = None
+    attribution_engine: EngineFacts | None = None
+    """Of its own: ``engine: auto`` chooses bundle by bundle."""

@@ -2,7 +2,8 @@
 
 Bytes are made once per revision and never again: what waits in the outbox is what is sent. Every
 field of the public contract (see tests/contract) is present; a value that is not known is null.
-Added to it since: ``cleared_reason``, ``cleared_detail``, ``acknowledged``, ``attribution_model``.
+Added to it since: ``cleared_reason``, ``cleared_detail``, ``acknowledged``, ``attribution_model``,
+``attribution_engine``.
 
 ``attribution.technology`` and ``attribution.generator`` are ``{"label", "p_value"}``,
 ``{"rejected": <reason>}`` or ``"not_run"``.
@@ -16,7 +17,7 @@ import math
 from typing import Any
 
 from streamguard.alerts.alert import Alert, ClearedReason, Kind
-from streamguard.alerts.context import ModelFacts
+from streamguard.alerts.context import EngineFacts, ModelFacts
 from streamguard.verdict.scores import Label, Rejection, State, Verdict
 
 CONTENT_TYPE = "application/cloudevents+json"
@@ -62,11 +63,10 @@ def encode(alert: Alert) -> bytes:
         "model": _model(context.detector),
         "attribution_model": _model(context.attribution) if context.attribution else None,
         "calibration": context.calibration,
-        "engine": {
-            "target": context.engine.target,
-            "provider": context.engine.provider,
-            "precision": context.engine.precision,
-        },
+        "engine": _engine(context.engine),
+        "attribution_engine": (
+            _engine(context.attribution_engine) if context.attribution_engine else None
+        ),
         "latency_ms": {
             "p50": _number(alert.latency.p50_ms, 1),
             "p95": _number(alert.latency.p95_ms, 1),
@@ -198,6 +198,10 @@ def _label(value: Label | Rejection | None) -> dict[str, Any] | str:
 
 def _model(facts: ModelFacts) -> dict[str, str]:
     return {"name": facts.name, "version": facts.version, "sha256": facts.sha256}
+
+
+def _engine(facts: EngineFacts) -> dict[str, str]:
+    return {"target": facts.target, "provider": facts.provider, "precision": facts.precision}
 
 
 def _number(value: float | None, digits: int) -> float | None:

@@ -262,7 +262,7 @@ class _MusicMeter:
         return self._judge()
 
     def _judge(self) -> float:
-        if len(self._energy) < _MUSIC_LEAST or np.mean(self._tonal) < 0.5:
+        if len(self._energy) < _MUSIC_LEAST or sum(self._tonal) < 0.5 * len(self._tonal):
             return 0.0
         steady = sum(s for s, _ in self._steady) / max(1, sum(n for _, n in self._steady))
         energy = np.concatenate(self._energy)

@@ -62,7 +62,7 @@ class RunningPeak:
             heard[masked] = 0.0
         new = heard.reshape(-1, BLOCK_SAMPLES).max(axis=1)
         peaks = np.concatenate((self._peaks, new))
-        running = np.lib.stride_tricks.sliding_window_view(peaks, PEAK_MEMORY_BLOCKS).max(axis=1)
+        running = _running_maximum(peaks, PEAK_MEMORY_BLOCKS)
         gain = np.float32(1.0) / np.maximum(running, np.float32(PEAK_FLOOR))
         stop = np.minimum(gain[:-1], gain[1:])
         start = np.empty_like(stop)
@@ -73,6 +73,21 @@ class RunningPeak:
         self._edge_gain = stop[-1]
         out: FloatArray = (samples.reshape(-1, BLOCK_SAMPLES) * ramps).reshape(-1)
         return out
+
+
+def _running_maximum(values: FloatArray, width: int) -> FloatArray:
+    """Maximum of every ``width`` neighbours; few sums for few of them (van Herk, 1992)."""
+    count = len(values) - width + 1
+    parts = []
+    for begin in range(0, count, width):
+        # Windows that begin in one stretch of ``width`` all hold its last value and the next first.
+        size = min(width, count - begin)
+        old = values[begin : begin + width]
+        new = values[begin + width : begin + width + size - 1]
+        behind = np.maximum.accumulate(old[::-1])[::-1][:size]
+        behind[1:] = np.maximum(behind[1:], np.maximum.accumulate(new))
+        parts.append(behind)
+    return np.concatenate(parts)
 
 
 def normalise(clip: FloatArray) -> FloatArray:

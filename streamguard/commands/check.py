@@ -160,6 +160,8 @@ def _print(
         f"  engine: {judging.engine.target}: asked for {judging.requested.provider} "
         f"{judging.requested.precision}, got {judging.engine.provider} {judging.engine.precision}"
     )
+    if judging.attribution_engine and judging.attribution_engine != judging.engine:
+        console.print(f"  attribution runs on {judging.attribution_engine.target}")
     console.print("[bold]rule[/]")
     _print_rule(console, words)
     if config.mqtt is not None:

@@ -81,8 +81,6 @@ class Attributor:
     def ask(self, leg: LegState, score: WindowScore, window: Sequence[Slot]) -> None:
         """Put an accepted window in line, in the place of an older one of its leg."""
         whole = self._network.whole_window
-        if whole and len(window) < WINDOW_HOPS:
-            return
         if leg.name in self._pending:
             self.counts["superseded"] += 1
         needed = tuple((score.segment, slot.index) for slot in window if slot.usable or whole)

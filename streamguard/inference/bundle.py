@@ -61,6 +61,12 @@ class Bundle:
         """None where nothing was calibrated for this precision and channel class."""
         return self.calibrations.get(precision, {}).get(channel)
 
+    def accepts(self, precision: str) -> bool:
+        """Whether its answers were found to be those of fp32, and it is calibrated as widely."""
+        found = {name: doc for name, doc in self.manifest.acceptance.items() if doc.accepted}
+        channels = self.calibrations.get("fp32", {}).keys()
+        return precision in found and channels <= self.calibrations.get(precision, {}).keys()
+
     def choose(self, precision: str) -> GraphChoice:
         """Graphs for a precision; only a head may be taken from fp32. Raises BundleError."""
         by_kind: dict[tuple[str, str], str] = {

@@ -46,6 +46,8 @@ class WorkerStats:
     batches: int
     backlogs: int
     """Batches behind which a whole further batch of live audio waited."""
+    late: int
+    """Windows of live legs that came after their deadline and were not used."""
     batch_sizes: Mapping[int, int]
     """Blocks per batch -> batches."""
     busy_s: float
@@ -88,6 +90,7 @@ class Shared:
     undelivered: int = 0
     batches: int = 0
     backlogs: int = 0
+    late: int = 0
     batch_sizes: Counter[int] = field(default_factory=Counter)
     busy_s: float = 0.0
     busy_since: float | None = None

@@ -58,6 +58,8 @@ class Batch:
     """Legs that end with this batch, after their last block."""
     live_waiting: int
     """Blocks of live legs that stay behind."""
+    live: frozenset[str]
+    """Legs among the blocks that do not wait for us."""
 
 
 class Lanes:
@@ -142,6 +144,7 @@ class Lanes:
         """Up to ``limit`` blocks, one of each leg in turn, then a second one, and so on."""
         blocks: list[RawBlock] = []
         closed: list[str] = []
+        live: set[str] = set()
         taken = 0
         while len(blocks) < limit and self.ready:
             if len(self._firm) < len(self._resting) and not self._live_in_turn():
@@ -151,6 +154,8 @@ class Lanes:
             if lane.hole or lane.blocks:
                 taken += not lane.hole
                 blocks.append(lane.take())
+                if lane.live:
+                    live.add(leg)
             if lane.hole or lane.blocks:
                 self._turns.append(leg)
             elif lane.closing:
@@ -160,7 +165,7 @@ class Lanes:
         self.depth -= taken
         self.taken += taken
         waiting = sum(len(lane.blocks) for lane in self._lanes.values() if lane.live)
-        return Batch(tuple(blocks), taken, tuple(closed), waiting)
+        return Batch(tuple(blocks), taken, tuple(closed), waiting, frozenset(live))
 
     def abandon(self, reason: str) -> None:
         """Drop everything that waits."""

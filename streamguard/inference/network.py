@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from streamguard.clock import HOP_SAMPLES, WINDOW_HOPS
 from streamguard.errors import BundleError
 from streamguard.inference.bundle import Bundle
 from streamguard.inference.engine import Engine
@@ -35,7 +36,9 @@ class Network:
 
     ``unit: hop``: the parts of a hop are its sums; a window is the head on the sum of six.
     ``unit: window``: the parts of a hop are its samples; a window is the graph on six of them in
-    a row. ``normalisation: window_peak`` divides them by their peak (LAVA, section 3.1).
+    a row, those of hops that are no evidence included, with zeros behind a leg that ended before
+    its sixth. ``normalisation: window_peak`` divides what was heard, which the live front end has
+    levelled already, by its peak (LAVA, section 3.1).
     """
 
     def __init__(self, bundle: Bundle, engine: Engine) -> None:
@@ -48,7 +51,7 @@ class Network:
         self.bundle = bundle
         self.engine = engine
         self.whole_window = choice.head is None
-        """Whether a window needs all six hops, usable or not, and can't be partial."""
+        """Whether a window needs all of its hops, usable or not."""
         self._body = choice.body
         self._head = choice.head or choice.body
         self._window_peak = manifest.normalisation == "window_peak"
@@ -102,10 +105,12 @@ class Network:
         return [{name: x[i] for name, x in out.items()} for i in range(len(windows))]
 
     def _whole(self, parts: Sequence[Row]) -> Row:
-        samples = np.concatenate([part["samples"] for part in parts])
-        if self._window_peak:
-            peak = float(np.abs(samples).max())
-            samples = samples / np.float32(peak) if peak > 0 else samples
+        heard = np.concatenate([part["samples"] for part in parts])
+        samples = np.zeros(WINDOW_HOPS * HOP_SAMPLES, np.float32)
+        samples[: len(heard)] = heard
+        peak = np.abs(samples).max()
+        if self._window_peak and peak > 0:
+            samples /= peak
         return {"samples": samples}
 
     def warm_up(self) -> None:

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import logging
+import itertools
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from streamguard.errors import BundleError, EngineError
+from streamguard.inference import ort_gpu
 from streamguard.inference.bundle import Bundle
+from streamguard.inference.cuda import CudaDevice
 from streamguard.inference.engine import EngineInfo, EngineTarget
+from streamguard.inference.fixed import FixedBatchEngine, padded
 from streamguard.inference.schema import GraphSpec, TensorSpec
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from streamguard.inference.engine import Tensors
-
-logger = logging.getLogger(__name__)
 
 _ORT_FLOAT32 = "tensor(float)"
 
 
-class OrtEngine:
+class OrtEngine(FixedBatchEngine):
     """Sessions for the graphs of one bundle in the precision of one target. Stateless.
 
     Owned and called by one thread. Raises EngineError if the provider is not had, BundleError if a
@@ -33,8 +30,10 @@ class OrtEngine:
         import onnxruntime
         from onnxruntime.capi import onnxruntime_pybind11_state as pybind
 
+        # Before the bundle is looked at: without its provider a target is of no use.
         self._target = target
-        self._bundle = bundle
+        provider = self._available_provider(onnxruntime)
+        super().__init__(bundle, target)
         # onnxruntime's exceptions share no base class of their own.
         self._failures: tuple[type[Exception], ...] = tuple(
             getattr(pybind, name)
@@ -44,76 +43,62 @@ class OrtEngine:
                 "RuntimeException",
             )
         )  # fmt: skip
-        provider = self._available_provider(onnxruntime)
-        choice = bundle.choose(target.precision)
-        names = [name for name in (choice.body, choice.head) if name is not None]
-        self._specs: dict[str, GraphSpec] = {n: bundle.manifest.graphs[n] for n in names}
-        self._sessions: dict[str, Any] = {
-            name: self._open(onnxruntime, name, provider) for name in names
-        }
-        for name, graph in self._specs.items():
-            if graph.precision != target.precision:
-                logger.info(
-                    "%s: %s runs in %s: there is none in %s",
-                    bundle.name, name, graph.precision, target.precision,
-                )  # fmt: skip
+        self._gpu = target.gpu if provider == target.provider else None
+        self._device: CudaDevice | None = None
+        self._sessions: dict[str, Any] = {}
+        self._bound: dict[str, ort_gpu.BoundSession] = {}
+        try:
+            self._open_all(onnxruntime, provider)
+        except BaseException:
+            self.close()
+            raise
         effective = {session.get_providers()[0] for session in self._sessions.values()}
-        for got in effective - {target.provider}:
-            self._fallback(f"asked for {target.provider}, got {got}")
-        self._info = EngineInfo(
-            target=target.name,
-            requested_provider=target.provider,
-            provider="+".join(sorted(effective)),
-            requested_precision=target.precision,
-            precision=self._specs[choice.body].precision,
-            runtime_version=f"onnxruntime {onnxruntime.__version__}",
-        )
+        self._info = self._effective(effective, f"onnxruntime {onnxruntime.__version__}")
 
     @property
     def info(self) -> EngineInfo:
         return self._info
 
-    def run(self, graph: str, inputs: Tensors) -> Tensors:
-        """Run a graph on any number of rows, padded to and split by the target's batch sizes.
-
-        Raises EngineError naming graph and tensor.
-        """
-        spec = self._specs.get(graph)
-        if spec is None:
-            raise EngineError(self._target.name, f"{self._bundle.name}: no graph {graph} in use")
-        rows = self._check_inputs(graph, spec, inputs)
-        largest = self._target.batch_sizes[-1]
-        parts = [
-            self._run_padded(graph, spec, {n: x[at : at + largest] for n, x in inputs.items()})
-            for at in range(0, rows, largest)
-        ]
-        if len(parts) == 1:
-            return parts[0]
-        return {t.name: np.concatenate([part[t.name] for part in parts]) for t in spec.outputs}
-
-    def warm_up(self) -> None:
-        """Run every graph once per batch size, on zeros."""
-        for name, spec in self._specs.items():
-            for size in self._target.batch_sizes:
-                self.run(name, {t.name: np.zeros((size, *t.row), np.float32) for t in spec.inputs})
-
     def close(self) -> None:
-        """Release the sessions; the engine cannot run afterwards."""
+        """Release sessions and buffers; the engine cannot run afterwards."""
+        for bound in self._bound.values():
+            bound.close()
+        self._bound.clear()
         self._sessions.clear()
         self._specs.clear()
+        if self._device is not None:
+            self._device.close()
+            self._device = None
+
+    def _open_all(self, onnxruntime: Any, provider: str) -> None:
+        if self._gpu is not None:
+            self._device = CudaDevice(self._target.name, self._gpu.device_id)
+            self.warm_up_runs = ort_gpu.WARM_UP_RUNS
+        for name, spec in self._specs.items():
+            session = self._sessions[name] = self._open(onnxruntime, name, provider)
+            if (got := session.get_providers()[0]) != self._target.provider:
+                self._fallback(f"asked for {self._target.provider}, got {got}")
+            elif self._gpu is not None and self._device is not None:
+                if found := list(itertools.islice(ort_gpu.strays(session, got), 3)):
+                    self._fallback(f"{name}: not everything runs on {got}: {', '.join(found)}")
+                self._bound[name] = ort_gpu.BoundSession(
+                    session,
+                    spec,
+                    self._device,
+                    self._target.batch_sizes,
+                    cuda_graphs=self._gpu.cuda_graphs,
+                )
 
     def _available_provider(self, onnxruntime: Any) -> str:
         available: list[str] = onnxruntime.get_available_providers()
         if self._target.provider in available:
             return self._target.provider
         # Asked first, because a session only warns and then falls back.
-        self._fallback(f"{self._target.provider} is not available; {', '.join(available)} is")
+        hint = " (the package onnxruntime-gpu has it)" if self._target.gpu else ""
+        self._fallback(
+            f"{self._target.provider} is not available{hint}; there is {', '.join(available)}"
+        )
         return "CPUExecutionProvider"
-
-    def _fallback(self, what: str) -> None:
-        if not self._target.allow_fallback:
-            raise EngineError(self._target.name, f"{what} (allow_fallback is off)")
-        logger.warning("engine %s falls back: %s", self._target.name, what)
 
     def _open(self, onnxruntime: Any, name: str, provider: str) -> Any:
         options = onnxruntime.SessionOptions()
@@ -122,9 +107,15 @@ class OrtEngine:
         options.log_severity_level = 3
         # Idle threads of a resident daemon must not hold a core.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        providers: list[Any] = [provider]
+        if self._gpu is not None and self._device is not None:
+            options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+            providers = list(
+                ort_gpu.provider_options(self._bundle, name, self._target, self._gpu, self._device)
+            )
         try:
             session = onnxruntime.InferenceSession(
-                self._bundle.read_graph(name), options, providers=[provider]
+                self._bundle.read_graph(name), options, providers=providers
             )
         except self._failures as err:
             file = str(self._bundle.folder / self._specs[name].file)
@@ -168,43 +159,12 @@ class OrtEngine:
             for got, want in zip(actual[1:], tensor.row, strict=True)
         )
 
-    def _check_inputs(self, graph: str, spec: GraphSpec, inputs: Tensors) -> int:
-        if inputs.keys() != {tensor.name for tensor in spec.inputs}:
-            wants = sorted(tensor.name for tensor in spec.inputs)
-            raise EngineError(self._target.name, f"{graph}: wants {wants}, given {sorted(inputs)}")
-        rows = {len(x) for x in inputs.values()}
-        if len(rows) != 1 or 0 in rows:
-            raise EngineError(self._target.name, f"{graph}: rows of the inputs: {sorted(rows)}")
-        for tensor in spec.inputs:
-            self._check_tensor(graph, tensor, inputs[tensor.name])
-        return rows.pop()
-
-    def _check_tensor(self, graph: str, tensor: TensorSpec, x: npt.NDArray[Any]) -> None:
-        if x.dtype != np.float32 or x.shape[1:] != tensor.row:
-            raise EngineError(
-                self._target.name,
-                f"{self._bundle.name}: {graph}.{tensor.name}: must be float32"
-                f" {list(tensor.shape)}, is {x.dtype} {list(x.shape)}",
-            )
-
-    def _run_padded(self, graph: str, spec: GraphSpec, inputs: Tensors) -> Tensors:
-        rows = len(next(iter(inputs.values())))
-        size = next(size for size in self._target.batch_sizes if size >= rows)
-        if size > rows:
-            inputs = {
-                n: np.concatenate([x, np.zeros((size - rows, *x.shape[1:]), np.float32)])
-                for n, x in inputs.items()
-            }
-        names = [tensor.name for tensor in spec.outputs]
+    def _execute(self, graph: str, inputs: Tensors, size: int) -> Tensors:
+        names = [tensor.name for tensor in self._specs[graph].outputs]
         try:
-            outputs = self._sessions[graph].run(names, dict(inputs))
+            if graph in self._bound:
+                return self._bound[graph].run(inputs, size)
+            outputs = self._sessions[graph].run(names, dict(padded(inputs, size)))
         except self._failures as err:
             raise EngineError(self._target.name, f"{self._bundle.name}: {graph}: {err}") from err
-        for tensor, x in zip(spec.outputs, outputs, strict=True):
-            self._check_tensor(graph, tensor, x)
-            if len(x) != size:
-                raise EngineError(
-                    self._target.name,
-                    f"{self._bundle.name}: {graph}.{tensor.name}: {len(x)} rows for {size}",
-                )
-        return {name: x[:rows] for name, x in zip(names, outputs, strict=True)}
+        return dict(zip(names, outputs, strict=True))

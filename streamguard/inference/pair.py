@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from streamguard.inference.auto import target_for
 from streamguard.inference.bundle import find_bundle, load_bundle
+from streamguard.inference.engines import open_engine
 from streamguard.inference.network import Network
-from streamguard.inference.ort import OrtEngine
 from streamguard.inference.scorer import Models
-from streamguard.inference.target import load_target
 
-DEFAULT_DETECTOR = "duet"
+DEFAULT_DETECTOR = "subband"
 DEFAULT_ATTRIBUTION = "subband_attribution"
 """The packaged pair: chosen by measurement on sources that trained neither (their cards)."""
 
@@ -26,13 +26,14 @@ class PairNames:
 
 def open_models(names: PairNames) -> Models:
     """Load and verify the bundles and open their engines. Raises BundleError, EngineError."""
-    target = load_target(names.engine)
     networks: list[Network] = []
     try:
         for name in (names.detector, names.attribution):
             if name is not None:
                 bundle = load_bundle(find_bundle(name))
-                networks.append(Network(bundle, OrtEngine(bundle, target)))
+                networks.append(
+                    Network(bundle, open_engine(bundle, target_for(names.engine, bundle)))
+                )
     except BaseException:
         for network in networks:
             network.close()

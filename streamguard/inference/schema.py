@@ -155,6 +155,36 @@ class CalibrationDoc:
 
 
 @dataclass(frozen=True, slots=True)
+class Difference:
+    """What a precision adds to an error rate or takes from an accuracy, as shares, and its 95 %
+    interval from whole sources drawn anew."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptanceDoc:
+    """How far the answers of a precision are from those of fp32, on sources that made neither."""
+
+    accepted: bool
+    """Only then does ``engine: auto`` take it."""
+    differences: Annotated[Mapping[Text, Difference], Field(min_length=1, max_length=32)]
+    """By measure and line, e.g. ``eer_direct``."""
+    allowed: Share
+    """Within plus and minus this every interval had to lie."""
+    windows: Annotated[int, Field(ge=1)]
+    sources: Annotated[int, Field(ge=1)]
+    legs: Annotated[int, Field(ge=0)] = 0
+    """Pseudo-legs that were judged (detection)."""
+    flips: Annotated[int, Field(ge=0)] = 0
+    """Of them, those whose verdict is another; of windows, those whose labels are (attribution)."""
+    median_llr_difference: float | None = None
+    """Median of the absolute difference of a window's calibrated LLR; None for attribution."""
+
+
+@dataclass(frozen=True, slots=True)
 class Thresholds:
     """When the bundle abstains."""
 
@@ -193,6 +223,10 @@ class Manifest:
     trained_on: Text
     metrics: Annotated[Mapping[Text, float], Field(max_length=256), AfterValidator(_frozen)]
     made_with: Annotated[Mapping[Text, Text], Field(max_length=64), AfterValidator(_frozen)]
+    acceptance: Annotated[Mapping[Precision, AcceptanceDoc], AfterValidator(_frozen)] = field(
+        default_factory=dict
+    )
+    """precision -> how it compares with fp32; bundles of before have none."""
 
     # Nested dataclasses inherit this (pydantic: configuration propagation).
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -216,7 +250,15 @@ def inconsistencies(manifest: Manifest) -> Iterator[str]:
         yield from (f"graphs.{name}.{problem}" for problem in _graph(manifest, graph))
     yield from _partners(manifest)
     yield from _calibration(manifest)
+    yield from _acceptance(manifest)
     yield from _thresholds(manifest.task, manifest.thresholds)
+
+
+def _acceptance(manifest: Manifest) -> Iterator[str]:
+    bodies = {graph.precision for graph in manifest.graphs.values() if graph.unit != "head"}
+    for precision in manifest.acceptance:
+        if precision == "fp32" or precision not in bodies:
+            yield f"acceptance.{precision}: there is no such graph to compare with fp32"
 
 
 def _thresholds(task: Task, thresholds: Thresholds) -> Iterator[str]:

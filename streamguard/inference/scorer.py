@@ -307,9 +307,12 @@ class Scorer:
         ]
 
     def _parts_of(self, draft: Draft) -> list[Row]:
+        """Empty where the head is not to be asked."""
         parts = [slot.parts for slot in draft.window if slot.parts is not None]
-        if self._detector.whole_window and len(parts) < WINDOW_HOPS:
-            return []
+        if self._detector.whole_window:
+            # It runs on the pauses of a window too, but not on a window of nothing else.
+            speech = any(slot.usable for slot in draft.window)
+            return parts if speech and len(parts) == len(draft.window) else []
         return parts
 
     def _window_score(self, draft: Draft, row: Row) -> WindowScore:

@@ -11,13 +11,20 @@ class InferenceSettings(Section):
     """Batches, bounds, and when attribution runs."""
 
     max_batch: int = Field(
-        default=8, ge=1, le=256, description="Hops scored in one engine call, over all legs"
+        default=8, ge=1, le=1024, description="Hops scored in one engine call, over all legs"
     )
     max_wait_ms: float = Field(
         default=5.0,
         ge=0.0,
         le=250.0,
         description="Longest wait of a hop for others to share its batch",
+    )
+    deadline_ms: float = Field(
+        default=2000.0,
+        ge=50.0,
+        le=60_000.0,
+        description="A window of a live leg that is scored later than this after its last sample "
+        "is counted as late and rejected as overload",
     )
     queue_hops_per_leg: int = Field(
         default=4,

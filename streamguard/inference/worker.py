@@ -8,13 +8,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from streamguard.audio.frames import RawBlock
 from streamguard.errors import EngineError, StreamguardError
 from streamguard.inference.handover import Delivery, ScorerLike, Shared, Swap, WorkerStats
 from streamguard.inference.lanes import Batch, Lanes
+from streamguard.inference.leg import HopKind
 from streamguard.inference.scorer import HopResult, Models
 from streamguard.inference.settings import InferenceSettings
+from streamguard.verdict.scores import Rejection
 
 logger = logging.getLogger(__name__)
 
@@ -39,17 +42,22 @@ class InferenceWorker:
         settings: InferenceSettings,
         *,
         name: str = "inference",
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
+        """``now`` is the clock by which blocks say when they were received."""
         self._make_scorer = make_scorer
         self._on_result = on_result
         self._settings = settings
         self._name = name
+        self._now = now
         self._changed = threading.Condition()
         self._shared = Shared(Lanes(settings.queue_hops_per_leg, settings.queue_hops_total))
         self._thread = threading.Thread(target=self._main, name=name, daemon=True)
         self._inbox: deque[Delivery] = deque()
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
+        self._waiting = 0
+        """Sources of recordings that wait for room."""
         self._over = asyncio.Event()
         self._closing: dict[str, asyncio.Future[None]] = {}
         self._failure: BaseException | None = None
@@ -86,8 +94,13 @@ class InferenceWorker:
                 if self._shared.stopping or self._shared.lanes.has_room(block.leg):
                     self._put(block, live=False)
                     return
-            self._room.clear()
-            await self._room.wait()
+                # Under the lock: the thread wakes the loop only where it sees somebody wait.
+                self._room.clear()
+                self._waiting += 1
+            try:
+                await self._room.wait()
+            finally:
+                self._waiting -= 1
 
     def submit_nowait(self, block: RawBlock) -> None:
         """Queue a block of a live leg; where there is no room, old blocks are dropped."""
@@ -153,6 +166,7 @@ class InferenceWorker:
                 undelivered=shared.undelivered,
                 batches=shared.batches,
                 backlogs=shared.backlogs,
+                late=shared.late,
                 batch_sizes=dict(shared.batch_sizes),
                 busy_s=shared.busy_s,
                 busy_since=shared.busy_since,
@@ -302,11 +316,13 @@ class InferenceWorker:
             return batch
 
     def _score(self, scorer: ScorerLike, batch: Batch) -> None:
-        self._post(self._room.set)
+        if self._waiting:
+            self._post(self._room.set)
         # Attribution gives way while a whole batch more of live audio waits behind this one.
         shed = batch.live_waiting >= self._settings.max_batch
         started = time.perf_counter()
         results = scorer.process(batch.blocks, shed_attribution=shed)
+        results, late = self._in_time(results, batch.live)
         for leg in batch.closed:
             results += scorer.close_leg(leg, shed_attribution=shed)
         busy_s = time.perf_counter() - started
@@ -318,12 +334,36 @@ class InferenceWorker:
             shared.undelivered += len(results)
             shared.busy_s += busy_s
             shared.backlogs += shed
+            shared.late += late
             if batch.blocks:
                 shared.batches += 1
                 shared.batch_sizes[len(batch.blocks)] += 1
             shared.scorer_counts = dict(scorer.counts)
             shared.attribution_counts = dict(scorer.attribution_counts)
         self._post(self._receive, Delivery(results=tuple(results), ended=batch.closed))
+
+    def _in_time(
+        self, results: list[HopResult], live: frozenset[str]
+    ) -> tuple[list[HopResult], int]:
+        """Windows that were scored too late are no evidence any more: a verdict on what was said
+        long ago would pass for one on now. Later windows still hear their hops. The rest of a short
+        segment is never late: it waited for the next one to begin, a hold long, and not for us."""
+        oldest = self._now() - self._settings.deadline_ms / 1000
+        late = [
+            result.leg in live
+            and result.kind is not HopKind.REST
+            and result.score is not None
+            and result.score.rejected is None
+            and result.received_at < oldest
+            for result in results
+        ]
+        if not any(late):
+            return results, 0
+        used = [
+            _rejected(result) if is_late else result
+            for result, is_late in zip(results, late, strict=True)
+        ]
+        return used, sum(late)
 
     def _replace(self, scorer: ScorerLike, swap: Swap) -> None:
         error: StreamguardError | None = None
@@ -347,6 +387,13 @@ class InferenceWorker:
             self._loop.call_soon_threadsafe(callback, *args)
         except RuntimeError:  # the loop is closed: its owner gave up on this thread
             logger.warning("the thread %s outlived its event loop", self._name)
+
+
+def _rejected(result: HopResult) -> HopResult:
+    """The same, as a window that abstains for overload."""
+    assert result.score is not None
+    score = replace(result.score, rejected=Rejection.OVERLOAD, new_hops=0, attribution=None)
+    return replace(result, score=score)
 
 
 def _settle(future: asyncio.Future[None], error: BaseException | None = None) -> None:

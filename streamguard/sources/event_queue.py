@@ -30,6 +30,7 @@ from streamguard.sources.base import Emit
 
 _Sample = Audio | Gap | Tone | Quality
 _Mark = MediaChanged | SegmentStarted | LegUpdated | Answered | Hold | Resume
+_Droppable = _Sample | _Mark
 _MARKS: dict[type[SourceEvent], str] = {
     MediaChanged: "media",
     SegmentStarted: "segment",
@@ -92,7 +93,7 @@ class EventQueue:
         key = self._next_key
         self._next_key += 1
         self._events[key] = event
-        if isinstance(event, _Sample | _Mark):
+        if isinstance(event, _Droppable):
             self._droppable.append(key)
         else:
             self._note(event, key)
@@ -119,6 +120,8 @@ class EventQueue:
         key, event = self._events.popitem(last=False)
         if self._droppable and self._droppable[0] == key:
             self._droppable.popleft()
+        if isinstance(event, _Sample) and not self._carried:
+            return [event]  # nearly all events: one per packet
         match event:
             case CallStarted():
                 self._forget(event.call)

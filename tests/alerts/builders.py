@@ -34,6 +34,7 @@ def context(leg: str = "leg1", source: str = "trunk", call: str = "call-secret-7
         rule=DecisionRule("sequential", MappingProxyType({"upper": 3.2, "lower": -2.0})),
         calibration="fp32/narrow",
         attribution=ModelFacts("lava", "0.2.0", "cd" * 32),
+        attribution_engine=EngineFacts("cpu-int8", "CPUExecutionProvider", "int8"),
     )
 
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from streamguard.audio.level import PEAK_FLOOR, RunningPeak, normalise, rms_dbfs
+from streamguard.audio.level import (
+    PEAK_FLOOR,
+    RunningPeak,
+    _running_maximum,
+    normalise,
+    rms_dbfs,
+)
 
 from .signals import lines, noise
 
@@ -72,3 +78,10 @@ def test_hop_by_hop_equals_all_at_once() -> None:
         for k in range(0, 96_000, 8000)
     ]
     assert np.array_equal(np.concatenate(hops), whole)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 8, 9, 50])
+def test_the_running_maximum_is_that_of_every_stretch(count: int) -> None:
+    values = np.random.default_rng(count).random(count + 7, dtype=np.float32)
+    expected = np.lib.stride_tricks.sliding_window_view(values, 8).max(axis=1)
+    assert np.array_equal(_running_maximum(values, 8), expected)

@@ -20,7 +20,10 @@ CONTRACT_FIELDS = {
     *("decision_rule", "windows", "attribution", "model", "calibration", "engine", "latency_ms"),
     *("quality", "evidence", "explanation"),
 }
-ADDITIVE_FIELDS = {"cleared_reason", "cleared_detail", "acknowledged", "attribution_model"}
+ADDITIVE_FIELDS = {
+    *("cleared_reason", "cleared_detail", "acknowledged", "attribution_model"),
+    "attribution_engine",
+}
 
 
 def alert(kind: Kind = Kind.RAISED, **changes: Any) -> Alert:
@@ -76,6 +79,11 @@ def test_the_nested_fields_are_those_of_the_contract() -> None:
         "provider": "CPUExecutionProvider",
         "precision": "fp32",
     }
+    assert data["attribution_engine"] == {
+        "target": "cpu-int8",
+        "provider": "CPUExecutionProvider",
+        "precision": "int8",
+    }
     assert data["latency_ms"] == {"p50": 40.0, "p95": 61.2}
     assert data["quality"] == {"loss_pct": 0.5, "jitter_ms": 3.25, "level_dbfs": -27.0}
     assert (data["leg_role"], data["state"], data["evidence"]) == ("caller", "SPOOF", None)
@@ -99,13 +107,14 @@ def test_what_is_not_known_is_null() -> None:
         alert(
             quality=QualitySnapshot(),
             latency=LatencySnapshot(),
-            context=replace(context(), attribution=None, calibration=None),
+            context=replace(context(), attribution=None, attribution_engine=None, calibration=None),
             verdict=replace(verdict(), llr=float("nan")),
         )
     )
     assert data["quality"] == {"loss_pct": None, "jitter_ms": None, "level_dbfs": None}
     assert data["latency_ms"] == {"p50": None, "p95": None}
-    assert (data["attribution_model"], data["calibration"], data["llr"]) == (None, None, None)
+    assert (data["attribution_model"], data["attribution_engine"]) == (None, None)
+    assert (data["calibration"], data["llr"]) == (None, None)
 
 
 def test_a_cleared_alert_says_why() -> None:

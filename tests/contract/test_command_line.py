@@ -15,7 +15,7 @@ import yaml
 from streamguard import __version__
 from tests.commands.cli import Done, streamguard
 
-VERBS = ("run check schema devices analyze bench models publish-test demo version").split()
+VERBS = ("run check schema devices analyze bench models engine publish-test demo version").split()
 STATES = {"UNKNOWN", "BONAFIDE", "SUSPECT", "SPOOF"}
 REASONS = {
     "silence",

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from streamguard.demo.legs import Truth
 from streamguard.demo.report import DemoReport, exact_quantiles
 from streamguard.verdict.scores import State
+from tests.bench.test_report import needs_bundles, short_bench
 from tests.demo.test_report import outcome
-from tests.test_bench import needs_bundles, short_bench
+
+pytestmark = pytest.mark.timeout(120)  # the bench may be run for them
 
 QUANTILES = {"p50", "p95", "p99"}
 TARGET = {"requested", "effective", "cpu_ms_per_window", "latency_ms", "stages"}
@@ -54,8 +58,8 @@ def test_bench_json_is_one_object_of_the_agreed_shape() -> None:
 def test_a_capacity_that_was_not_measured_is_null_and_says_so() -> None:
     bench = short_bench()
     capacity = bench["capacity"]
-    assert capacity.keys() == CAPACITY | {"why_not_measured"}
+    assert capacity.keys() >= CAPACITY | {"why_not_measured"}
     assert (capacity["engine_legs"], capacity["rtp_legs"]) == (None, None)
-    assert capacity["why_not_measured"] == "not measured yet"
-    assert capacity["budget_ms"] == 1000 * bench["hop_s"]
+    assert "--no-capacity" in capacity["why_not_measured"]
+    assert capacity["budget_ms"] == 150
     assert capacity["cores"] == bench["machine"]["cores"]

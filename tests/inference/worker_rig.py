@@ -93,8 +93,12 @@ async def running(
     make_scorer: Callable[[], ScorerLike],
     results: Results,
     settings: InferenceSettings = SETTINGS,
+    now_s: float = 0.0,
 ) -> AsyncIterator[InferenceWorker]:
-    worker = InferenceWorker(make_scorer, results.take, settings, name="inference-test")
+    """``now_s``: by the clock of the blocks, on which hop ``n`` has come after ``n / 2`` s."""
+    worker = InferenceWorker(
+        make_scorer, results.take, settings, name="inference-test", now=lambda: now_s
+    )
     await worker.start()
     try:
         yield worker

@@ -19,14 +19,24 @@ from models.lava.network import (
     LATENT,
     LEFT_CONTEXT,
     Autoencoder,
+    Branch,
     HeadGraph,
     HopGraph,
     Lava,
+    NetworkSettings,
+    build,
     full_window,
     graphs,
 )
 from tools.bundle_writer import BundleDraft, read_document, write_bundle
-from tools.check_parity import TOLERANCE, bundle_system, compare, noise_windows, torch_system
+from tools.check_parity import (
+    TOLERANCE,
+    HopSystem,
+    bundle_system,
+    compare,
+    noise_windows,
+    torch_system,
+)
 from tools.training import load_recipe, recipe_sha256
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(60)]
@@ -36,19 +46,31 @@ WINDOW_HOPS = 6
 COMMITTED = Path(__file__).parents[2] / "models" / "lava" / "bundle"
 
 
-def random_lava(*, attention: bool = True) -> Lava:
+def random_lava(settings: NetworkSettings | None = None) -> Lava:
     """Weights and running statistics that leave no layer trivial."""
     torch.manual_seed(7)
-    model = Lava(4, 5, attention=attention)
-    for norm in model.encoder.norms:
-        assert isinstance(norm, nn.BatchNorm1d)
-        nn.init.normal_(norm.weight, 1.0, 0.2)
-        nn.init.normal_(norm.bias, 0.1, 0.2)
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        norm.running_mean.normal_(0.0, 0.1)
-        norm.running_var.uniform_(0.05, 0.5)
+    model = Lava(4, 5, settings)
+    shake(model)
     return model.eval()
+
+
+def shake(model: nn.Module) -> None:
+    for norm in model.modules():
+        if isinstance(norm, nn.BatchNorm1d):
+            nn.init.normal_(norm.weight, 1.0, 0.2)
+            nn.init.normal_(norm.bias, 0.1, 0.2)
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            norm.running_mean.normal_(0.0, 0.1)
+            norm.running_var.uniform_(0.05, 0.5)
+
+
+def encode(model: Lava, samples: Tensor, *, padded: bool) -> Tensor:
+    """Latent frames of a network whose last convolution serves both heads."""
+    (branch,) = model.branches
+    assert isinstance(branch, Branch)
+    latent: Tensor = branch.last(model.trunk(samples, padded=padded), padded=padded)
+    return latent
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +93,9 @@ def test_a_hop_with_its_context_gives_its_500_frames_and_uses_all_but_three_samp
     changed_more = hop.clone()
     changed_more[:, -4] += 0.5
     with torch.no_grad():
-        latent = lava.encoder(hop, padded=False)
-        same = lava.encoder(changed, padded=False)
-        other = lava.encoder(changed_more, padded=False)
+        latent = encode(lava, hop, padded=False)
+        same = encode(lava, changed, padded=False)
+        other = encode(lava, changed_more, padded=False)
     assert latent.shape == (1, LATENT, HOP_FRAMES)
     assert torch.equal(latent, same)
     assert torch.equal(latent[:, :, :-1], other[:, :, :-1])
@@ -84,8 +106,8 @@ def test_hop_frames_lie_three_frames_behind_the_padded_grid_and_differ_at_its_ed
     lava: Lava, signal: Tensor
 ) -> None:
     with torch.no_grad():
-        hops = lava.encoder(signal, padded=False)
-        padded = lava.encoder(signal[:, LEFT_CONTEXT:], padded=True)
+        hops = encode(lava, signal, padded=False)
+        padded = encode(lava, signal[:, LEFT_CONTEXT:], padded=True)
     # Frame t of the padded window is frame t + 3 of the hop form, which begins with frame -3.
     difference = (padded[:, :, :-3] - hops[:, :, 3:]).abs().amax(dim=(0, 1))
     assert padded.shape[2] == hops.shape[2] == WINDOW_HOPS * HOP_FRAMES
@@ -97,16 +119,23 @@ def test_only_the_last_three_frames_of_a_padded_window_see_zeros_behind_it(
     lava: Lava, signal: Tensor
 ) -> None:
     with torch.no_grad():
-        short = lava.encoder(signal[:, : 4 * HOP_SAMPLES], padded=True)
-        long = lava.encoder(signal[:, : 5 * HOP_SAMPLES], padded=True)[:, :, : 4 * HOP_FRAMES]
+        short = encode(lava, signal[:, : 4 * HOP_SAMPLES], padded=True)
+        long = encode(lava, signal[:, : 5 * HOP_SAMPLES], padded=True)[:, :, : 4 * HOP_FRAMES]
     difference = (short - long).abs().amax(dim=(0, 1))
     assert float(difference[:-3].max()) < TOLERANCE
     assert bool((difference[-3:] > TOLERANCE).all())
 
 
-@pytest.mark.parametrize("attention", [True, False])
-def test_six_hops_add_up_to_the_whole_window(signal: Tensor, attention: bool) -> None:
-    model = random_lava(attention=attention)
+VARIANTS = [
+    NetworkSettings(attention=attention, last_per_head=per_head)
+    for attention in (True, False)
+    for per_head in (True, False)
+]
+
+
+@pytest.mark.parametrize("settings", VARIANTS)
+def test_six_hops_add_up_to_the_whole_window(signal: Tensor, settings: NetworkSettings) -> None:
+    model = random_lava(settings)
     hops = torch_system(graphs(model)).window(signal.numpy())
     with torch.no_grad():
         whole = {name: value.numpy() for name, value in full_window(model, signal).items()}
@@ -122,26 +151,28 @@ def test_the_first_hop_of_a_segment_hears_zeros_before_it(lava: Lava, signal: Te
     silence = torch.zeros(1, LEFT_CONTEXT)
     with torch.no_grad():
         sums, count = hop(torch.cat((silence, speech), dim=1))
-        latent = lava.encoder(torch.cat((silence, speech), dim=1), padded=False)
-        alone = lava.encoder(speech, padded=False)
+        latent = encode(lava, torch.cat((silence, speech), dim=1), padded=False)
+        alone = encode(lava, speech, padded=False)
     assert float(count) == HOP_FRAMES
     # Frame 7 is the first that sees nothing of the 108 zeros (it begins 4 samples into the hop).
     assert float((latent[:, :, 7:-1] - _shift(speech, lava, 4)).abs().max()) < TOLERANCE
     assert alone.shape[2] == HOP_FRAMES - 7
-    torch.testing.assert_close(sums, lava.gated(latent).sum(dim=2), rtol=1e-4, atol=1e-2)
+    frames = lava.trunk(torch.cat((silence, speech), dim=1), padded=False)
+    gated = lava.gated(frames, padded=False).sum(dim=2)
+    torch.testing.assert_close(sums, gated, rtol=1e-4, atol=1e-2)
 
 
 def _shift(speech: Tensor, model: Lava, samples: int) -> Tensor:
-    latent: Tensor = model.encoder(speech[:, samples:], padded=False)
+    latent = encode(model, speech[:, samples:], padded=False)
     return latent.detach()[:, :, : HOP_FRAMES - 8]
 
 
 def test_without_attention_the_sums_are_plain_sums_of_the_latent(signal: Tensor) -> None:
-    model = random_lava(attention=False)
+    model = random_lava(NetworkSettings(attention=False))
     samples = signal[:, : LEFT_CONTEXT + HOP_SAMPLES]
     with torch.no_grad():
         sums, _ = HopGraph(model)(samples)
-        latent = model.encoder(samples, padded=False).sum(dim=2)
+        latent = encode(model, samples, padded=False).sum(dim=2)
     torch.testing.assert_close(sums, latent.repeat(1, HEADS), rtol=1e-4, atol=1e-2)
 
 
@@ -150,23 +181,84 @@ def test_a_head_without_any_frames_gives_finite_numbers(lava: Lava) -> None:
     assert all(bool(torch.isfinite(output).all()) for output in outputs)
 
 
-def test_training_the_heads_leaves_the_frozen_layers_and_their_statistics_alone(
-    signal: Tensor,
+@pytest.mark.parametrize("settings", VARIANTS)
+def test_the_trainer_sees_the_network_that_the_daemon_runs(
+    signal: Tensor, settings: NetworkSettings
 ) -> None:
-    model = random_lava().train()
-    model.encoder.train_only_the_last_layer()
-    before = {name: value.clone() for name, value in model.encoder.state_dict().items()}
-    optimiser = torch.optim.SGD([w for w in model.parameters() if w.requires_grad], lr=1.0)
+    model = random_lava(settings)
+    valid = torch.ones(len(signal), WINDOW_HOPS, dtype=torch.bool)
+    with torch.no_grad():
+        said = model.outputs(model.activations(model.features(signal, valid)), valid)
+        whole = full_window(model, signal)
+    for name in ("technology", "generator"):
+        trained = getattr(said, name)
+        assert float((trained - whole[f"{name}_logits"]).abs().max()) < TOLERANCE
+
+
+def test_a_pause_says_nothing_in_training(lava: Lava, signal: Tensor) -> None:
+    valid = torch.ones(len(signal), WINDOW_HOPS, dtype=torch.bool)
+    valid[:, -1] = False
+    with torch.no_grad():
+        features = lava.features(signal, valid)
+        said = lava.outputs(lava.activations(features), valid)
+        shorter = full_window(lava, signal[:, :-HOP_SAMPLES])
+    assert said.technology is not None
+    assert float((said.technology - shorter["technology_logits"]).abs().max()) < TOLERANCE
+
+
+@pytest.mark.parametrize("settings", VARIANTS)
+def test_training_the_heads_leaves_the_frozen_layers_and_their_statistics_alone(
+    signal: Tensor, settings: NetworkSettings
+) -> None:
+    model = random_lava(settings).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    optimiser = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.1)
     technology, generator, _ = model(signal[:, : LEFT_CONTEXT + HOP_SAMPLES])
     (technology.square().sum() + generator.square().sum()).backward()
     optimiser.step()
-    changed = {
-        name
-        for name, value in model.encoder.state_dict().items()
-        if not torch.equal(value, before[name])
-    }
-    assert changed
-    assert all(name.startswith(("convolutions.3", "norms.3")) for name in changed)
+    same = {name for name, v in model.state_dict().items() if torch.equal(v, before[name])}
+    assert same == {name for name in before if name.startswith("trunk.")}
+
+
+@pytest.mark.parametrize("settings", VARIANTS)
+def test_the_heads_begin_with_the_encoder_that_the_autoencoder_has_learned(
+    signal: Tensor, settings: NetworkSettings
+) -> None:
+    learned = Autoencoder()
+    shake(learned)
+    model = random_lava(settings)
+    model.take_pretrained(learned.state_dict())
+    samples = signal[:, : LEFT_CONTEXT + HOP_SAMPLES]
+    learned.eval()
+    with torch.no_grad():
+        latent = learned.encoder(samples, padded=False)
+        frames = model.trunk(samples, padded=False)
+        for branch in model.branches:
+            assert isinstance(branch, Branch)
+            assert torch.equal(branch.last(frames, padded=False), latent)
+
+
+def test_the_recipes_build_the_networks_that_they_name() -> None:
+    folder = COMMITTED.parent
+    labels = {"technology": ["codec", "tts"], "generator": []}
+    assert isinstance(build(load_recipe(folder / "autoencoder.yaml"), labels), Autoencoder)
+    recipe = load_recipe(folder / "recipe.yaml", {"network.last_per_head": True})
+    heads = build(recipe, labels)
+    assert isinstance(heads, Lava)
+    assert len(heads.branches) == HEADS
+    assert (folder / recipe["pretrained"]).is_file()
+
+
+def test_what_the_autoencoder_gives_back_exactly_costs_nothing() -> None:
+    class Echo(Autoencoder):
+        def forward(self, samples: Tensor) -> Tensor:
+            return samples
+
+    samples = torch.randn(3, LEFT_CONTEXT + 1600)
+    assert Echo().reconstruction_losses(samples).tolist() == [0.0] * 3
+    losses = Autoencoder(beta=1e-4).reconstruction_losses(samples)
+    assert losses.shape == (3,)
+    assert bool((losses > 0).all())
 
 
 def test_the_autoencoder_gives_back_a_waveform_of_the_same_length() -> None:
@@ -223,7 +315,9 @@ def test_the_committed_hops_add_up_to_the_whole_window_of_their_own_weights(
     signal: Tensor,
 ) -> None:
     whole_latent, sums_of = _network_of_graph(COMMITTED / "hop_fp32.onnx")
-    hop = bundle_system(COMMITTED).hop
+    system = bundle_system(COMMITTED)
+    assert isinstance(system, HopSystem)
+    hop = system.hop
     samples = signal.numpy()
     total = np.zeros((len(samples), HEADS * LATENT), np.float32)
     for index in range(WINDOW_HOPS):

@@ -156,4 +156,4 @@ def test_the_committed_attributor_is_of_the_committed_recipe() -> None:
 
 def test_the_frames_of_a_hop_are_those_of_half_a_second() -> None:
     system = _system()
-    assert system.power(_samples(1, 1)).shape == (1, HOP_FRAMES, 257)
+    assert system.power(_samples(1, 1)).shape == (1, HOP_FRAMES, 260)

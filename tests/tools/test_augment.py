@@ -35,6 +35,8 @@ BUSY = AugmentSettings(
     codec=0.5,
     codecs={"g711a": 1, "g722": 1, "g726": 1, "gsm": 1, "amr_nb": 1, "opus": 1, "mp3": 1},
     loss=0.5,
+    roll=0.5,
+    white=0.5,
 )
 
 
@@ -56,7 +58,7 @@ def _augmenter(settings: AugmentSettings | None = None) -> Augmenter:
 
 def test_it_takes_no_label() -> None:
     parameters = list(inspect.signature(Augmenter.__call__).parameters)
-    assert parameters == ["self", "batch", "rng", "samples"]
+    assert parameters == ["self", "batch", "rng", "samples", "originals"]
 
 
 @pytest.mark.parametrize("settings", [AugmentSettings(), BUSY])
@@ -156,6 +158,37 @@ def test_a_recipe_of_the_first_version_never_gets_the_later_transforms() -> None
     assert not np.any(fate.step)
     assert not np.any(fate.codec != "")
     assert not np.any(fate.loss)
+    assert not np.any(fate.roll)
+    assert not np.any(fate.white)
+
+
+def test_what_is_never_asked_for_draws_nothing() -> None:
+    """The seeds of earlier recipes keep their meaning."""
+    ends = []
+    for settings in (AugmentSettings(), AugmentSettings(roll=1.0), AugmentSettings(white=1.0)):
+        rng = np.random.default_rng(4)
+        fate = draw(settings, 50, rng)
+        ends.append((rng.random(), fate.telephone.tolist(), fate.gain_db.tolist()))
+    assert ends[0][1:] == ends[1][1:] == ends[2][1:]
+    assert len({end[0] for end in ends}) == 2, "the first drew less than both others"
+
+
+def test_rolling_moves_the_end_of_a_crop_to_its_start() -> None:
+    settings = replace(OFF, roll=1.0, roll_share=(0.25, 0.25))
+    batch = _speech(2)
+    out, still = (_augmenter(each)(batch, np.random.default_rng(1)) for each in (settings, OFF))
+    # The filter stage may round to the next of 65,536 steps.
+    np.testing.assert_allclose(out[:, 4000:], still[:, :-4000], atol=4e-5)
+    np.testing.assert_allclose(out[:, :4000], still[:, -4000:], atol=4e-5)
+
+
+def test_white_noise_has_a_level_of_its_own_however_loud_the_speech() -> None:
+    settings = replace(OFF, white=1.0, white_level=(0.02, 0.02), gain_db=(-40.0, 0.0))
+    batch = _speech(30)
+    out = _augmenter(settings)(batch, np.random.default_rng(2))
+    pauses = out[:, 4200:5800].std(axis=1)
+    np.testing.assert_allclose(pauses, 0.02, rtol=0.1)
+    assert out.std(axis=1).max() > 2 * out.std(axis=1).min()
 
 
 RECIPES = sorted(

@@ -20,6 +20,8 @@ BUSY = AugmentSettings(
     requantise=0.3,
     codec=0.4,
     loss=0.3,
+    roll=0.3,
+    white=0.3,
 )
 
 
@@ -52,6 +54,8 @@ def test_both_classes_draw_every_parameter_from_the_same_distribution(name: str)
         ("requantise", lambda fate: fate.step != 0.0),
         ("codec", lambda fate: fate.codec != ""),
         ("loss", lambda fate: fate.loss != 0.0),
+        ("roll", lambda fate: fate.roll != 0.0),
+        ("white", lambda fate: fate.white != 0.0),
         ("room", lambda fate: fate.room),
         ("noise", lambda fate: np.isfinite(fate.snr_db)),
         ("telephone", lambda fate: fate.telephone),

@@ -31,6 +31,18 @@ def test_masks_are_whole_bands_and_stretches_at_the_mean() -> None:
         assert torch.equal(changed, bins[None, :] | frames[:, None])
 
 
+def test_the_number_of_masks_is_drawn_from_the_least_to_the_most() -> None:
+    settings = SpecAugmentSettings(share=1.0, bin_masks=3, bins=1, frame_masks=0, frames=0, least=1)
+    features = torch.randn((4000, 2, 400), generator=_generator(9))
+    masked = (spec_augment(features, settings, _generator()) != features).all(dim=1).sum(dim=1)
+    # A mask of at most one bin is there half of the time; two hardly ever meet in 400 bins.
+    shares = [float((masked == count).float().mean()) for count in range(4)]
+    expected = [(1 / 2 + 1 / 4 + 1 / 8) / 3, (1 / 2 + 2 / 4 + 3 / 8) / 3]
+    expected += [(1 / 4 + 3 / 8) / 3, (1 / 8) / 3]
+    for found, wanted in zip(shares, expected, strict=True):
+        assert abs(found - wanted) < 0.03
+
+
 def test_only_the_asked_share_is_masked() -> None:
     features = _features()
     out = spec_augment(features, SpecAugmentSettings(share=0.3), _generator())

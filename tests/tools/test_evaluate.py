@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
+import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +17,11 @@ import yaml
 from tests.commands.cli import streamguard
 from tests.e2e.bundles import opinionated_bundle
 from tools import evaluate
-from tools.bundle_writer import read_document
+from tools.bundle_writer import read_document, update_document
 from tools.data import AudioCache, DataError, Split, read_manifest
 from tools.evaluation.attribution import AttributionReport
 from tools.evaluation.detection import DetectionReport
+from tools.evaluation.hierarchy import METRIC
 from tools.evaluation.samples import all_windows
 from tools.scoring import AttributionScorer, DaemonScorer
 
@@ -179,6 +183,56 @@ def test_labels_too_are_measured_through_coders_and_with_packet_loss(
     assert named.losses[0].coverage == 1.0
     assert named.codecs[0].measured is not None
     assert named.codecs[0].measured.labelled == 1.0
+
+
+def test_confidences_of_the_text_are_never_found_on_what_they_are_measured_on(
+    data: Path, tmp_path: Path
+) -> None:
+    split = {"schema": "streamguard.split/1", "sources": {"a": "validation", "b": "calibration"}}
+    (tmp_path / "split.yaml").write_text(yaml.safe_dump(split))
+    options = argparse.Namespace(
+        data=data,
+        corpus=None,
+        trained_here=False,
+        split=tmp_path / "split.yaml",
+        role="validation",
+        cache=tmp_path / "cache",
+        cut_on="calibration",
+    )
+    material = evaluate.gather(options)
+    assert {clip.source_repo for clip in material.clips} == {"a"}
+    assert [clip.path for clip in material.cut_clips] == ["3.wav"], "the spoof of the other source"
+    options.cut_on = "validation"
+    assert evaluate.gather(options).cut_clips == ()
+
+
+def test_a_corpus_of_others_is_measured_with_the_confidences_in_the_bundle(
+    data: Path, tmp_path: Path, small_models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = yaml.safe_load(small_models.read_text())
+    clips = read_manifest(data / "manifest.csv")
+    bundle = shutil.copytree(config["attribution"], tmp_path / "bundle")
+    metrics = {METRIC.format(head="technology"): 0.25}
+    update_document(bundle, {"metrics": metrics})
+    cache = AudioCache.open(data, tmp_path, clips)
+    foreign = evaluate.Material("x", "all", clips, cache, clips, Split({}, frozenset()), None)
+    report = evaluate.evaluate(bundle, foreign, "cpu-fp32", full=False)
+    assert isinstance(report, AttributionReport)
+    assert {cut.head: cut.threshold for cut in report.cuts} == {
+        "technology": 0.25,
+        "generator": None,
+    }
+    evaluate.say(report)
+    printed = capsys.readouterr().out
+    assert "| direct | confidence as in the text | 2 + 2 |" in printed
+    assert "| technology | 0.250 |" in printed
+    assert "| direct | unseen tts | thresholds of the bundle | 2 |" in printed
+    assert "Technology, direct, first windows:" in printed
+    # Of its own collection they may have been found on the very clips that are measured.
+    own = dataclasses.replace(foreign, trained={})
+    report = evaluate.evaluate(bundle, own, "cpu-fp32", full=False)
+    assert isinstance(report, AttributionReport)
+    assert report.cuts == ()
 
 
 def test_a_role_without_speech_is_an_error_that_names_it(data: Path, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ LABELS: dict[str, list[Any]] = {
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of untrained heads."""
-    file = tmp_path_factory.mktemp("run") / "heads.pt"
+    file = tmp_path_factory.mktemp("run") / "best.pt"
     torch.manual_seed(0)
     model = build(RECIPE, LABELS)
     save_checkpoint(file, {"recipe": RECIPE, "labels": LABELS, "model": model.state_dict()})
@@ -54,6 +54,16 @@ def test_a_checkpoint_becomes_a_bundle_whose_forms_all_agree(
     assert "verdicts agree 100.0%" in printed
     left = bundle_system(out).window(noise_windows(2, 108))
     assert compare(left, left).worst == 0.0
+
+
+def test_a_pretraining_is_no_bundle(tmp_path: Path) -> None:
+    file = FILE.parent / "autoencoder.yaml"
+    recipe = load_recipe(file)
+    model = build(recipe, LABELS)
+    state = {"recipe": recipe, "labels": LABELS, "model": model.state_dict()}
+    save_checkpoint(tmp_path / "best.pt", state)
+    with pytest.raises(CheckpointError, match="export what is trained on it"):
+        export(file, tmp_path, tmp_path / "out")
 
 
 def test_without_a_checkpoint_there_is_nothing_to_export(tmp_path: Path) -> None:

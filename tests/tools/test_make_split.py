@@ -11,7 +11,7 @@ import pytest
 
 from tests.tools.test_crops import CLIP
 from tools import make_split
-from tools.data import Clip, read_split
+from tools.data import Clip, Split, read_split
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +56,31 @@ def test_generators_outside_training_are_held_out(clips: list[Clip]) -> None:
     assert elsewhere - trained <= set(held_out)
     assert 0 < len(set(held_out) & trained) <= make_split.EXTRA_HELD_OUT
     assert set(held_out) <= elsewhere
+
+
+def test_sources_with_an_unseen_technology_are_for_the_test_alone(clips: list[Clip]) -> None:
+    roles, held_out = make_split.draw_split(clips, 1, ["vocoder", "codec"])
+    unseen = {c.source_repo for c in clips if c.technology in ("vocoder", "codec")}
+    assert {source for source, role in roles.items() if role == "test"} == unseen
+    split = Split(roles, frozenset(held_out))
+    assert {clip.label for clip in split.select(clips, "test")} == {"bonafide", "spoof"}
+    for role, share in make_split.SHARES.items():
+        chosen = [clip for clip in split.select(clips, role) if clip.speech]
+        assert {clip.technology for clip in chosen} == {"human", "tts", "vc"}
+        of_role = sum(roles[c.source_repo] == role for c in clips if c.source_repo not in unseen)
+        assert abs(of_role / sum(c.source_repo not in unseen for c in clips) - share) < 0.12
+    trained = {clip.generator for clip in split.select(clips, "train") if clip.spoof}
+    tested = {clip.generator for clip in split.select(clips, "test") if clip.spoof}
+    assert tested - trained <= set(held_out)
+
+
+def test_a_cross_corpus_split_does_not_replace_the_main_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        make_split.main(["--data", str(tmp_path), "--unseen", "vocoder"])
+    assert ended.value.code == 2
+    assert "--out" in capsys.readouterr().err
 
 
 def test_sources_of_noise_augment_training(clips: list[Clip]) -> None:

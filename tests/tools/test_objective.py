@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import numpy as np
 import pytest
 import torch
 
@@ -69,3 +72,53 @@ def test_a_window_is_the_mean_of_its_valid_hops() -> None:
     values = torch.tensor([[1.0, 2.0, 9.0], [4.0, 5.0, 6.0]])
     valid = torch.tensor([[True, True, False], [False, False, False]])
     assert window_mean(values, valid).tolist() == [1.5, 0.0]
+
+
+def _known_and_unknown() -> Truth:
+    """Two spoofs of listed generators, two of others, one human."""
+    truth = _truth([1.0, 1.0, 1.0, 1.0, 0.0])
+    return dataclasses.replace(truth, generator=torch.tensor([0, 1, NO_LABEL, NO_LABEL, NO_LABEL]))
+
+
+def _open_set_loss(logits: torch.Tensor, **weights: float) -> float:
+    objective = Objective(detection=0.0, **weights)
+    said = Outputs(logit=torch.zeros(len(logits)), generator=logits)
+    return float(objective(said, _known_and_unknown()))
+
+
+def test_the_energy_term_is_silent_once_both_margins_are_kept() -> None:
+    known, unknown = [9.0, 0.0], [0.0, 0.0]
+    kept = torch.tensor([known, known, unknown, unknown, known])
+    assert _open_set_loss(kept, energy=1.0, energy_known=-8.0, energy_unknown=-3.0) == 0.0
+
+
+def test_the_energy_term_asks_for_more_of_the_known_and_less_of_the_unknown() -> None:
+    """Squared distances from the margins; human speech is asked for nothing."""
+    flat = torch.zeros(5, 2)
+    energy = -float(torch.log(torch.tensor(2.0)))
+    weights = {"energy": 0.5, "energy_known": -8.0}
+    only_known = _open_set_loss(flat, energy_unknown=-3.0, **weights)
+    assert only_known == pytest.approx(0.5 * (energy + 8.0) ** 2)
+    both = _open_set_loss(flat, energy_unknown=0.0, **weights)
+    assert both - only_known == pytest.approx(0.5 * energy**2)
+
+
+def test_gates_are_rewarded_for_differing_between_known_and_unknown() -> None:
+    truth = _known_and_unknown()
+    objective = Objective(detection=0.0, gate_diversity=1.0)
+    apart = torch.tensor([[0.8, 0.2]] * 2 + [[0.4, 0.6]] * 2 + [[0.9, 0.1]])
+    alike = torch.full((5, 2), 0.5)
+    said = [float(objective(Outputs(logit=torch.zeros(5), gate=g), truth)) for g in (apart, alike)]
+    expected = 0.8 * np.log(0.8 / 0.4) + 0.2 * np.log(0.2 / 0.6)
+    assert said == pytest.approx([-expected, 0.0], abs=1e-6)
+
+
+def test_even_gates_are_rewarded_for_their_entropy() -> None:
+    objective = Objective(detection=0.0, gate_entropy=2.0)
+    one_hot = torch.tensor([[1.0, 0.0]] * 5)
+    truth = _known_and_unknown()
+    said = [
+        float(objective(Outputs(logit=torch.zeros(5), gate=g), truth))
+        for g in (one_hot, torch.full((5, 2), 0.5))
+    ]
+    assert said == pytest.approx([0.0, -2.0 * float(np.log(2.0))])

@@ -13,15 +13,19 @@ import pytest
 import soundfile
 import torch
 
+from streamguard.audio.frontend import FrontEnd
+from streamguard.audio.settings import GateSettings
 from streamguard.inference.bundle import load_bundle
 from streamguard.verdict.labels import sme
+from tests.inference.test_whole_window import WindowEngine, window_network
 from tests.tools.test_crops import CLIP
 from tests.tools.test_data import HEADER
 from tools import ood as ood_tool
 from tools.bundle_writer import TensorSpec, read_document, replace_graph, sha256_of
 from tools.calibration.conformal import conformal_table, p_values
-from tools.data import AudioCache, DataError
-from tools.ood import DistanceOod, add_ood, graft
+from tools.data import AudioCache, Clip, DataError
+from tools.ood import DistanceOod, add_ood, embeddings, graft
+from tools.scoring import blocks
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(60)]
 torch.set_num_threads(1)
@@ -155,7 +159,7 @@ def test_a_corpus_without_training_speech_is_refused(bundle: Path, tmp_path: Pat
         ood_tool.main([*arguments, "--cache", str(tmp_path / "cache")])
 
 
-def test_training_windows_go_through_the_bundle_and_their_distance_into_it(bundle: Path) -> None:
+def voices() -> tuple[list[Clip], AudioCache]:
     """Two voices of noise bursts, one high and one low; the gate takes them for speech or not."""
     rng = np.random.default_rng(5)
     time = np.arange(4 * 16000) / 16000
@@ -171,7 +175,27 @@ def test_training_windows_go_through_the_bundle_and_their_distance_into_it(bundl
             replace(CLIP, path=str(number), label="spoof", technology="tts", generator=kind)
         )
     spans = {clip.path: (64000 * n, 64000 * (n + 1)) for n, clip in enumerate(clips)}
-    cache = AudioCache(np.concatenate(audio), spans)
+    return clips, AudioCache(np.concatenate(audio), spans)
+
+
+def test_training_windows_go_through_the_bundle_and_their_distance_into_it(bundle: Path) -> None:
+    clips, cache = voices()
     add_ood(bundle, clips, cache, per_class=3, relative=True)
     outputs = load_bundle(bundle).manifest.graphs["head_fp32"].outputs
     assert [tensor.name for tensor in outputs][-1] == "ood"
+
+
+def test_the_embedding_of_a_whole_window_is_of_speech_and_what_follows_it() -> None:
+    clips, cache = voices()
+    engine = WindowEngine()
+    found = embeddings(window_network(engine), clips[:1], cache, "direct")
+    assert found.shape == (1, 1)
+    front_end = FrontEnd("clip", 0, GateSettings())
+    hops = [
+        hop for block in blocks(cache.samples(clips[0]), 16000) for hop in front_end.process(block)
+    ]
+    first = next(hop.index for hop in hops if hop.usable)
+    row = np.concatenate([hop.samples for hop in hops[first : first + 6]])
+    (window,) = engine.heard
+    np.testing.assert_array_equal(window[: len(row)], row)
+    assert not window[len(row) :].any()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from streamguard.verdict.scores import Channel, Rejection
+from tests.tools.clips import buzz
 from tools.scoring import DaemonScorer, over
 
 BUNDLE = Path(__file__).parents[2] / "models" / "cnn_lstm" / "bundle"
@@ -25,19 +26,7 @@ def scorer() -> Iterator[DaemonScorer]:
 
 @pytest.fixture(scope="module")
 def voice() -> np.ndarray:
-    """5 s that the gate takes for speech: a buzz with changing pitch and formants, in syllables."""
-    rng = np.random.default_rng(2)
-    time = np.arange(5 * 16000) / 16000
-    pitch = 120 + 20 * np.sin(2 * np.pi * 0.7 * time)
-    phase = 2 * np.pi * np.cumsum(pitch) / 16000
-    formant = 700 + 400 * np.sin(2 * np.pi * 2.3 * time)
-    buzz = sum(
-        np.sin(k * phase) * np.exp(-(((k * pitch - formant) / 500) ** 2)) + 0.1 * np.sin(k * phase)
-        for k in range(1, 25)
-    )
-    syllables = np.clip(np.sin(2 * np.pi * 3.1 * time) + 0.4, 0, 1)
-    samples = 2500 * syllables * buzz + rng.normal(0, 20, len(time))
-    return np.asarray(samples, np.int16)
+    return buzz()
 
 
 def test_five_seconds_of_speech_are_five_windows(scorer: DaemonScorer, voice: np.ndarray) -> None:

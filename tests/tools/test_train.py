@@ -125,6 +125,58 @@ def test_attribution_trains_on_spoofed_speech_and_is_selected_by_its_mean_error_
     assert state["labels"]["generator"] == [], "vits is in two sources, but in too few clips"
 
 
+def test_heads_are_trained_on_an_encoder_that_was_trained_without_labels(
+    collection: Path, tmp_path: Path
+) -> None:
+    def lava(recipe: str, run: str) -> Trainer:
+        loaded = load_recipe(MODELS / "lava" / recipe, SMALL)
+        loaded["augment"]["codec"] = 0.0
+        return prepare(
+            loaded, collection, collection / "cache", tmp_path / run, collection / "split.yaml"
+        )
+
+    first = lava("autoencoder.yaml", "first")
+    assert all(clip.spoof for share in first._batches._shares for clip in share.pool.crops.clips)
+    first.fit()
+    learned = load_checkpoint(tmp_path / "first" / "best.pt", first.recipe)
+    assert set(learned["validation"]) == {"reconstruction_wide", "reconstruction_narrow"}
+    assert first.best == pytest.approx(np.mean(list(learned["validation"].values())))
+
+    with pytest.raises(CheckpointError, match=r"autoencoder\.yaml: --init"):
+        lava("recipe.yaml", "second").fit()
+    second = lava("recipe.yaml", "second")
+    second.start_from(tmp_path / "first" / "best.pt")
+    second.fit()
+    heads = load_checkpoint(tmp_path / "second" / "last.pt", second.recipe)["model"]
+    for layer, same in (("trunk.convolutions.2.weight", True), ("branches.0.last", False)):
+        name = "encoder.convolutions.2.weight" if same else "encoder.convolutions.3.weight"
+        mine = heads[layer if same else f"{layer}.convolutions.0.weight"]
+        assert torch.equal(mine, learned["model"][name]) is same
+
+
+def test_heads_of_another_system_do_not_begin_with_it(collection: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(MODELS / "lava" / "autoencoder.yaml")
+    training.save_checkpoint(tmp_path / "best.pt", {"recipe": recipe, "model": {}})
+    with pytest.raises(CheckpointError, match="another system"):
+        _trainer(collection, tmp_path).start_from(tmp_path / "best.pt")
+
+
+def test_a_network_over_whole_windows_trains_on_crops_of_six_hops(
+    collection: Path, tmp_path: Path
+) -> None:
+    changes = {**SMALL, "train.hops": [6, 6], "train.epochs": 1, "network.width": 4}
+    recipe = load_recipe(MODELS / "resnet_bigru" / "recipe.yaml", changes)
+    recipe["augment"]["codec"] = 0.0
+    split = collection / "split.yaml"
+    made = prepare(recipe, collection, collection / "cache", tmp_path, split)
+    before = made.model.head.weight.detach().clone()
+    made.fit()
+    assert not torch.equal(made.model.head.weight, before)
+    assert not torch.equal(made.model.scale, torch.eye(64)), "of the training crops"
+    state = load_checkpoint(tmp_path / "best.pt", recipe)
+    assert all(0.0 <= error <= 1.0 for error in state["validation"].values())
+
+
 def test_copies_join_the_batches_in_the_share_that_the_recipe_asks(
     collection: Path, tmp_path: Path
 ) -> None:

@@ -100,6 +100,23 @@ def test_a_recipe_can_be_changed_only_where_it_has_a_key(tmp_path: Path) -> None
         load_recipe(path)
 
 
+def test_a_recipe_that_extends_another_is_that_one_with_its_own_values(tmp_path: Path) -> None:
+    base, path = tmp_path / "recipe.yaml", tmp_path / "variant.yaml"
+    base.write_text("system: toy\nseed: 1\ntrain: {epochs: 5, batch: 8}\n", encoding="utf-8")
+    path.write_text(
+        "extends: recipe.yaml\nseed: 2\ntrain: {epochs: 1, rate: 0.5}\n", encoding="utf-8"
+    )
+    expected = {"system": "toy", "seed": 2, "train": {"epochs": 1, "batch": 8, "rate": 0.5}}
+    assert load_recipe(path) == expected
+    assert load_recipe(path, {"train.rate": 1})["train"]["rate"] == 1
+    base.write_text("extends: recipe.yaml\n", encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"variant\.yaml: extends"):
+        load_recipe(path)
+    base.unlink()
+    with pytest.raises(CheckpointError, match=r"recipe\.yaml: not a readable recipe"):
+        load_recipe(path)
+
+
 def test_the_hash_of_a_recipe_is_that_of_its_values() -> None:
     shuffled = {key: RECIPE[key] for key in reversed(RECIPE)}
     assert training.recipe_sha256(RECIPE) == training.recipe_sha256(shuffled)

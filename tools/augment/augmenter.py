@@ -14,6 +14,7 @@ from tools.augment.draw import BAND_DB_PER_KHZ, Draw, draw
 from tools.augment.line import amplitude, quantise, telephone
 from tools.augment.noise import coloured_noise
 from tools.augment.settings import RATE_HZ, AugmentSettings
+from tools.augment.withheld import transformed
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -46,15 +47,27 @@ class Augmenter:
             )
 
     def __call__(
-        self, batch: FloatArray, rng: np.random.Generator, samples: int | None = None
+        self,
+        batch: FloatArray,
+        rng: np.random.Generator,
+        samples: int | None = None,
+        *,
+        originals: bool = True,
     ) -> FloatArray:
         """A new batch, ``[batch, samples]``; as long as the old one if ``samples`` is not given.
+
+        Without ``originals`` nothing but transformed copies comes out: where only the gain was
+        drawn, a crop shares the fate of another. Raises ValueError if no crop was given any other
+        fate.
 
         What the batch has beyond ``samples`` serves speed and shift, which else leave silence at
         the end. On the 16-bit grid that a source delivers, but for what came over a codec or a
         telephone line: that is resampled behind the grid, as in the daemon.
         """
-        return self.apply(batch, draw(self._settings, len(batch), rng), rng, samples)
+        fate = draw(self._settings, len(batch), rng)
+        if not originals:
+            fate = transformed(fate, rng)
+        return self.apply(batch, fate, rng, samples)
 
     def apply(
         self, batch: FloatArray, fate: Draw, rng: np.random.Generator, samples: int | None = None
@@ -67,6 +80,8 @@ class Augmenter:
         out *= amplitude(fate.overdrive_db[:, None].astype(np.float32))
         np.clip(out, -1.0, 1.0, out=out)
         out *= amplitude(fate.gain_db[:, None].astype(np.float32))
+        for row in np.flatnonzero(fate.white):
+            out[row] += np.float32(fate.white[row]) * rng.standard_normal(out.shape[1], np.float32)
         _requantise(out, fate, rng)
         out = quantise(out)
         for row in np.flatnonzero(fate.codec != ""):
@@ -127,7 +142,7 @@ class Augmenter:
 
 
 def _in_time(batch: FloatArray, fate: Draw, samples: int) -> FloatArray:
-    """Speed, pitch and shift, and the length that the caller wants; a copy."""
+    """Speed, pitch and place, and the length that the caller wants; a copy."""
     out = np.empty((len(batch), samples), np.float32)
     for row, clip in enumerate(batch):
         heard = clip
@@ -138,6 +153,8 @@ def _in_time(batch: FloatArray, fate: Draw, samples: int) -> FloatArray:
         if fate.shift_s[row] != 0.0:
             heard = tempo.shifted(heard, round(fate.shift_s[row] * RATE_HZ))
         out[row] = tempo.fitted(heard, samples)
+        if fate.roll[row] != 0.0:
+            out[row] = np.roll(out[row], int(fate.roll[row] * samples))
     return out
 
 

@@ -29,6 +29,8 @@ class Draw:
     """One value per crop; the neutral value where a crop is left alone."""
 
     shift_s: Floats
+    roll: Floats
+    """Share of the crop's length."""
     speed: Floats
     semitones: Floats
     eq_db: Floats
@@ -49,6 +51,8 @@ class Draw:
     """Only where there is noise."""
     overdrive_db: Floats
     gain_db: Floats
+    white: Floats
+    """Standard deviation, full scale 1.0; 0 for none."""
     step: Floats
     """Of the coarser grid, full scale 1.0; 0 for none."""
     dither: Bools
@@ -78,6 +82,7 @@ def draw(settings: AugmentSettings, count: int, rng: np.random.Generator) -> Dra
             rng.random(count) < share, np.exp(values) if logarithmic else values, otherwise
         )
 
+    none = np.zeros(count)
     weights = dict(settings.codecs) or dict.fromkeys(CODECS, 1.0)
     for name in weights:
         if name not in CODECS:
@@ -115,4 +120,7 @@ def draw(settings: AugmentSettings, count: int, rng: np.random.Generator) -> Dra
         burst_packets=bursts,
         concealment=rng.choice(CONCEALMENTS, count),
         telephone=rng.random(count) < settings.telephone,
+        # Last, and only where asked for: the seeds of earlier recipes keep their meaning.
+        roll=sometimes(settings.roll, settings.roll_share, 0.0) if settings.roll else none,
+        white=sometimes(settings.white, settings.white_level, 0.0) if settings.white else none,
     )

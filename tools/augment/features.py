@@ -23,6 +23,8 @@ class SpecAugmentSettings:
     bins: int = 8
     frame_masks: int = 2
     frames: int = 20
+    least: int = 0
+    """If not 0, a crop gets this many to ``bin_masks`` and to ``frame_masks``, drawn evenly."""
 
 
 def spec_augment(
@@ -35,8 +37,11 @@ def spec_augment(
     """
     batch, frames, bins = features.shape
     chosen = _uniform((batch, 1), features, generator) < settings.share
-    masked_bins = _stripes(bins, settings.bin_masks, settings.bins, features, generator)
-    masked_frames = _stripes(frames, settings.frame_masks, settings.frames, features, generator)
+    bin_masks, frame_masks = (
+        (masks, settings.least or masks) for masks in (settings.bin_masks, settings.frame_masks)
+    )
+    masked_bins = _stripes(bins, bin_masks, settings.bins, features, generator)
+    masked_frames = _stripes(frames, frame_masks, settings.frames, features, generator)
     masked = (masked_bins & chosen)[:, None, :] | (masked_frames & chosen)[:, :, None]
     mean = features.mean(dim=(1, 2), keepdim=True)
     return torch.where(masked, mean, features)
@@ -44,17 +49,25 @@ def spec_augment(
 
 def _stripes(
     length: int,
-    masks: int,
+    masks: tuple[int, int],
     widest: int,
     features: torch.Tensor,
     generator: torch.Generator | None,
 ) -> torch.Tensor:
-    """``[batch, length]``: whether a place lies in one of the stripes of its crop."""
-    shape = (len(features), masks, 1)
+    """``[batch, length]``: whether a place lies in one of the stripes of its crop.
+
+    ``masks`` are the most and the least that a crop gets.
+    """
+    most, least = masks
+    shape = (len(features), most, 1)
     width = (_uniform(shape, features, generator) * (min(widest, length) + 1)).floor()
     begin = (_uniform(shape, features, generator) * (length - width + 1)).floor()
     place = torch.arange(length, device=features.device)
-    return ((place >= begin) & (place < begin + width)).any(dim=1)
+    inside = (place >= begin) & (place < begin + width)
+    if least < most:
+        count = least + (_uniform((len(features), 1), features, generator) * (most - least + 1))
+        inside &= (torch.arange(most, device=features.device) < count.floor())[..., None]
+    return inside.any(dim=1)
 
 
 def _uniform(

@@ -43,6 +43,10 @@ class AugmentSettings:
     """Share moved in time."""
     shift_s: tuple[float, float] = (-0.25, 0.25)
     """Positive is later."""
+    roll: float = 0.0
+    """Share moved round: what runs over at the end comes back at the start."""
+    roll_share: tuple[float, float] = (0.0, 0.4)
+    """Of the crop's length, later."""
     speed: float = 0.0
     """Share played faster or slower, as a tape is: pitch and tempo together."""
     speed_ratio: tuple[float, float] = (0.9, 1.1)
@@ -54,6 +58,10 @@ class AugmentSettings:
     converter_hz: tuple[float, float] = (3400.0, 8000.0)
     converter_db_per_khz: tuple[float, float] = (20.0, 2000.0)
     """Drawn evenly on a logarithmic scale: from an analogue filter to an FFT resampler."""
+    white: float = 0.0
+    """Share with white noise of a level that does not depend on the speech."""
+    white_level: tuple[float, float] = (0.005, 0.05)
+    """Standard deviation, full scale 1.0."""
     requantise: float = 0.0
     """Share that went through coarser steps, half of them with triangular dither."""
     requantise_bits: tuple[float, float] = (9.0, 15.0)

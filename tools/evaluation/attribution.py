@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import special
 
-from streamguard.verdict.labels import sme, softmax
 from streamguard.verdict.scores import Attribution, Label
+from tools.confidence import energy, maximum_softmax, softmax_energy
 from tools.data import AudioCache, Clip
 from tools.evaluation.behind import BehindRow
+from tools.evaluation.hierarchy import Cut, Hierarchy, cuts, hierarchy
 from tools.evaluation.lines import PLAIN, Line, codec_lines, loss_lines
 from tools.evaluation.names import Name, Names
 from tools.evaluation.samples import groups
@@ -101,6 +101,7 @@ class AttributionLine:
     open_set: Mapping[str, Mapping[str, OpenSet]]
     """Listed generators against unknown ones: by how unknown they are, then by score."""
     named: tuple[NamedRow, ...]
+    hierarchy: Hierarchy = field(default_factory=Hierarchy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,8 @@ class AttributionReport:
     detector: str | None = None
     """Behind which the daemon would ask it."""
     behind: tuple[BehindRow, ...] = ()
+    cuts: tuple[Cut, ...] = ()
+    """Confidences as in the text of LAVA; empty where none were looked for."""
 
 
 def evaluate_attribution(
@@ -135,14 +138,19 @@ def evaluate_attribution(
     trained: Mapping[Name, frozenset[str]] | None,
     *,
     full: bool = False,
+    found: Sequence[Cut] = (),
 ) -> AttributionReport:
-    """Name clips over every line and measure. ``full`` adds coders and packet loss."""
+    """Name clips over every line and measure. ``full`` adds coders and packet loss.
+
+    ``found``: the confidences of ``find_cuts``.
+    """
     names = Names.of(scorer.bundle, trained)
     spoofs = [clip for clip in clips if clip.technology in names.technologies]
     known = None if trained is None else frozenset(generator for _, generator in trained)
     parts = groups(spoofs, collection, known)
     lines = {
-        line.name: report_line(play(scorer, clips, cache, line), names, parts) for line in PLAIN
+        line.name: report_line(play(scorer, clips, cache, line), names, parts, found)
+        for line in PLAIN
     }
     return AttributionReport(
         clips=len(spoofs),
@@ -150,7 +158,14 @@ def evaluate_attribution(
         lines=lines,
         codecs=tuple(_conditions(scorer, spoofs, cache, names, codec_lines() if full else ())),
         losses=tuple(_conditions(scorer, spoofs, cache, names, loss_lines() if full else ())),
+        cuts=tuple(found),
     )
+
+
+def find_cuts(scorer: AttributionScorer, clips: Sequence[Clip], cache: AudioCache) -> list[Cut]:
+    """Confidences as in the text, on first windows of these clips over the direct line."""
+    heard = Heard.of(play(scorer, clips, cache, PLAIN[0]), first=True)
+    return cuts(heard.clips, heard.windows, Names.of(scorer.bundle, None))
 
 
 def play(
@@ -218,7 +233,10 @@ class Heard:
 
 
 def report_line(
-    items: Sequence[AttributedClip], names: Names, parts: Mapping[str, Callable[[Clip], bool]]
+    items: Sequence[AttributedClip],
+    names: Names,
+    parts: Mapping[str, Callable[[Clip], bool]],
+    found: Sequence[Cut] = (),
 ) -> AttributionLine:
     """Everything that is said of the clips named over one line."""
     heard = {"first": Heard.of(items, first=True), "all": Heard.of(items, first=False)}
@@ -239,6 +257,7 @@ def report_line(
             who: _open_sets(spoofs["first"], names, keep) for who, keep in names.unknown().items()
         },
         named=tuple(_named(heard["first"], names)),
+        hierarchy=hierarchy(heard["first"].clips, heard["first"].windows, names, found),
     )
 
 
@@ -342,9 +361,9 @@ def _open_sets(heard: Heard, names: Names, unknown: Callable[[Clip], bool]) -> d
     ]
     right = np.asarray(logits.argmax(axis=1) == np.array(truth))
     scores: dict[str, Floats] = {
-        SME: np.array([-sme(row) for row in logits]),
-        "maximum softmax (MSP)": softmax(logits).max(axis=1),
-        "energy": np.asarray(special.logsumexp(logits, axis=1)),
+        SME: softmax_energy(logits),
+        "maximum softmax (MSP)": maximum_softmax(logits),
+        "energy": energy(logits),
     }
     if all("ood" in window.outputs for window in part.windows):
         scores["nearness"] = -np.array([float(window.outputs["ood"][0]) for window in part.windows])

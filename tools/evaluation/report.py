@@ -8,9 +8,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from tools.evaluation import tables
+from tools.evaluation import hierarchy_tables, tables
 from tools.evaluation.attribution import SME, AttributionReport
 from tools.evaluation.detection import DetectionReport
+from tools.evaluation.hierarchy import METRIC
 
 Report = DetectionReport | AttributionReport
 
@@ -141,15 +142,20 @@ def attribution(report: AttributionReport) -> list[str]:
             "accepts it and leans to spoof. A clip has the most frequent label of its windows.\n",
             tables.behind(report.behind),
         ]
-    for line, part in report.lines.items():
-        heads = {"Technology": part.technology.get("pooled", {}), "Generator": part.generator}
-        for head, kinds in heads.items():
-            if measured := kinds.get("first"):
-                parts += [
-                    f"## {head}, {line}: classes and confusion, first windows\n",
-                    tables.classes(measured),
-                    tables.confusion(measured),
-                ]
+    for title, measured in hierarchy_tables.per_class(report):
+        parts += [
+            f"## {title}: classes and confusion, first windows\n",
+            tables.classes(measured),
+            tables.confusion(measured),
+        ]
+    parts += ["## Both levels, first windows\n", hierarchy_tables.PROPAGATION_HOW + "\n"]
+    if report.cuts:
+        parts += [hierarchy_tables.CUT_HOW + "\n", hierarchy_tables.cuts(report)]
+    parts += [
+        hierarchy_tables.propagation(report),
+        "## What unseen speech is called, first windows\n",
+        hierarchy_tables.destinations(report),
+    ]
     if report.codecs:
         parts += ["## Through coders\n", tables.attribution_conditions(report.codecs)]
     if report.losses:
@@ -212,6 +218,9 @@ def bundle_metrics(subject: Subject, report: Report) -> dict[str, float]:
                 for score, found in scores.items():
                     if score == SME:
                         numbers[f"{_key(subject.role, line, who)}_fpr95"] = found.fpr95
+        for cut in report.cuts:
+            if cut.threshold is not None:
+                numbers[METRIC.format(head=cut.head)] = cut.threshold
     return {name: round(value, 4) for name, value in numbers.items()}
 
 

@@ -73,7 +73,7 @@ class Trainer:
             raise ValueError(f"no clip is as long as a crop ({settings['crop']} samples)")
         seed_everything(recipe["seed"])
         self.network = build(recipe).to(device)
-        self.adversary = Discriminator().to(device)
+        self.adversary = Discriminator(settings["adversary_channels"]).to(device)
         rate, betas = settings["learning_rate"], (0.8, 0.9)
         self._optimiser = torch.optim.AdamW(self.network.parameters(), rate, betas)
         self._adversary_optimiser = torch.optim.AdamW(self.adversary.parameters(), rate, betas)

@@ -30,6 +30,7 @@ def _recipe(kind: str, **train: object) -> dict[str, Any]:
         "learning_rate": 2e-3,
         "steps": 4,
         "adversary_from": 1,
+        "adversary_channels": 4,
         "save_every": 2,
     }
     return {"kind": kind, "seed": 3, "network": NETWORKS[kind], "train": settings | train}

@@ -1,0 +1,1 @@
+"""One table of all systems and their ablations: rows, training within a budget, cost, scores."""
