@@ -26,10 +26,9 @@ from tools.data import (
     DEFAULT_SPLIT,
     AudioCache,
     Clip,
-    DataError,
     chosen_corpus,
     corpus_options,
-    read_split,
+    speech_of,
 )
 from tools.scoring import AttributionScorer, DaemonScorer
 from tools.train import DEFAULT_CACHE
@@ -129,11 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     corpus = chosen_corpus(options)
     cache = AudioCache.open(corpus.root, options.cache, corpus.clips)
-    role = corpus.select("calibration", read_split(options.split))
-    chosen = [clip for clip in role if clip.speech]
-    if not chosen:
-        allowed = "a corpus some of whose speech is for calibration"
-        raise DataError(corpus.root, 0, "--split", str(options.split), allowed)
+    chosen = speech_of(corpus, "calibration", options.split)
     folder = find_bundle(options.bundle)
     promise = Promise(options.technology_promise, options.generator_promise)
     changes = calibrate(folder, chosen, cache, promise)

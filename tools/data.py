@@ -270,6 +270,15 @@ def chosen_corpus(options: argparse.Namespace) -> Corpus:
     return _collection(data_folder(options.data))
 
 
+def speech_of(corpus: Corpus, role: str, split_file: Path) -> list[Clip]:
+    """The speech of a role by a split file; raises ``DataError`` where there is none."""
+    chosen = [clip for clip in corpus.select(role, read_split(split_file)) if clip.speech]
+    if not chosen:
+        allowed = f"a corpus some of whose speech is for {role}"
+        raise DataError(corpus.root, 0, "--split", str(split_file), allowed)
+    return chosen
+
+
 def _collection(root: Path) -> Corpus:
     return Corpus(root, read_manifest(root / "manifest.csv"))
 

@@ -29,10 +29,9 @@ from tools.data import (
     DEFAULT_SPLIT,
     AudioCache,
     Clip,
-    DataError,
     chosen_corpus,
     corpus_options,
-    read_split,
+    speech_of,
 )
 from tools.ood import drawn
 from tools.quantisation.compare import accept_attributor, accept_detector
@@ -118,13 +117,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise BundleError(str(folder), "calibration.fp32: calibrate the bundle first")
     corpus = chosen_corpus(options)
     cache = AudioCache.open(corpus.root, options.cache, corpus.clips)
-    split = read_split(options.split)
-    roles: dict[str, list[Clip]] = {}
-    for role in ("train", "calibration", "validation"):
-        roles[role] = [clip for clip in corpus.select(role, split) if clip.speech]
-        if not roles[role]:
-            allowed = f"a corpus some of whose speech is for {role}"
-            raise DataError(corpus.root, 0, "--split", str(options.split), allowed)
+    roles = {
+        role: speech_of(corpus, role, options.split)
+        for role in ("train", "calibration", "validation")
+    }
     if manifest.task == "attribution":
         roles["train"] = [clip for clip in roles["train"] if clip.spoof]
     thresholds = manifest.thresholds

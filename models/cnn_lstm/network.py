@@ -21,8 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from models.cnn_lstm.features import KINDS, Features
+from models.hop import hop_and_head, without_running_mean
 from models.spectrum import FRAME_SAMPLES, SHIFT_SAMPLES
-from tools.bundle_writer import GraphSpec, StateSpec, TensorSpec
+from tools.bundle_writer import GraphSpec, TensorSpec
 from tools.objective import window_mean
 from tools.outputs import Outputs
 
@@ -163,12 +164,9 @@ class Detector(nn.Module):
 
         The state is the decayed sum of frames and their decayed count, zeros at first.
         """
-        sums = state[:, :-1] * self.settings.mean_decay + features.sum(dim=1)
-        count = state[:, -1:] * self.settings.mean_decay + float(BLOCK_FRAMES)
-        prior = self.settings.prior_frames
-        mean = (sums + prior * self.mean) / (count + prior)
-        normalised = (features - mean[:, None]) / self.deviation
-        return normalised, torch.cat((sums, count), dim=1)
+        decay, prior_frames = self.settings.mean_decay, self.settings.prior_frames
+        centred, new_state = without_running_mean(features, state, self.mean, decay, prior_frames)
+        return centred / self.deviation, new_state
 
     def features(self, samples: Tensor, valid: Tensor) -> Tensor:
         """Normalised features of every hop of clips, as the hop graph sees them one by one.
@@ -243,25 +241,13 @@ class HeadGraph(nn.Module):
 def graphs(detector: Detector) -> tuple[GraphSpec, ...]:
     """What the daemon runs."""
     detector = detector.eval()
-    state = TensorSpec("state_in", (detector.settings.state_size,))
-    sums = TensorSpec("sums", (EMBEDDING,), "dense activations of the block")
-    count = TensorSpec("count", (1,), "blocks in the sums")
     meaning = f"running sum of the {detector.settings.features.upper()}, and their number"
-    return (
-        GraphSpec(
-            name="hop_fp32",
-            module=HopGraph(detector),
-            unit="hop",
-            left_context=LEFT_CONTEXT,
-            inputs=(TensorSpec("samples", (LEFT_CONTEXT + HOP_SAMPLES,)), state),
-            outputs=(sums, count, TensorSpec("state_out", state.shape, meaning)),
-            state=(StateSpec("state_in", "state_out", state.shape),),
-        ),
-        GraphSpec(
-            name="head_fp32",
-            module=HeadGraph(detector),
-            unit="head",
-            inputs=(sums, count),
-            outputs=(TensorSpec("logit", (1,), "positive for spoof"),),
-        ),
+    return hop_and_head(
+        HopGraph(detector),
+        HeadGraph(detector),
+        LEFT_CONTEXT,
+        sums=TensorSpec("sums", (EMBEDDING,), "dense activations of the block"),
+        count=TensorSpec("count", (1,), "blocks in the sums"),
+        outputs=(TensorSpec("logit", (1,), "positive for spoof"),),
+        state_out=TensorSpec("state_out", (detector.settings.state_size,), meaning),
     )

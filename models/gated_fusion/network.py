@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from models.gated_fusion import cores
 from models.gated_fusion.cores import SIZE, Cores
 from models.gated_fusion.deep import LavaLatent, Xlsr53
+from models.hop import attribution_outputs, hop_and_head
 from models.lava import network as lava
 from tools.bundle_writer import GraphSpec, TensorSpec
 from tools.outputs import Outputs
@@ -263,8 +264,7 @@ def graphs(system: GatedFusion) -> tuple[GraphSpec, ...]:
     """What the daemon runs."""
     system = system.eval()
     outputs = (
-        TensorSpec("technology_logits", (system.technology.out_features,), "labels.technology"),
-        TensorSpec("generator_logits", (system.generator.out_features,), "labels.generator"),
+        *attribution_outputs(system.technology.out_features, system.generator.out_features),
         TensorSpec("embedding", (EMBEDDING,), "both branches, weighed"),
     )
     if isinstance(system.deep, Xlsr53):
@@ -277,22 +277,11 @@ def graphs(system: GatedFusion) -> tuple[GraphSpec, ...]:
                 outputs=outputs,
             ),
         )
-    sums = TensorSpec("sums", (sum(system.parts),), "means of the latent and of CORES")
-    count = TensorSpec("count", (1,), "hops in the sums")
-    return (
-        GraphSpec(
-            name="hop_fp32",
-            module=HopGraph(system),
-            unit="hop",
-            left_context=LEFT_CONTEXT,
-            inputs=(TensorSpec("samples", (LEFT_CONTEXT + HOP_SAMPLES,)),),
-            outputs=(sums, count),
-        ),
-        GraphSpec(
-            name="head_fp32",
-            module=HeadGraph(system),
-            unit="head",
-            inputs=(sums, count),
-            outputs=outputs,
-        ),
+    return hop_and_head(
+        HopGraph(system),
+        HeadGraph(system),
+        LEFT_CONTEXT,
+        sums=TensorSpec("sums", (sum(system.parts),), "means of the latent and of CORES"),
+        count=TensorSpec("count", (1,), "hops in the sums"),
+        outputs=outputs,
     )

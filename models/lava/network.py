@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.hop import attribution_outputs, hop_and_head
 from tools.bundle_writer import GraphSpec, TensorSpec
 from tools.outputs import Outputs
 
@@ -305,32 +306,15 @@ def full_window(model: Lava, samples: Tensor) -> dict[str, Tensor]:
 def graphs(model: Lava) -> tuple[GraphSpec, ...]:
     """What the daemon runs."""
     model = model.eval()
-    sums = TensorSpec("sums", (HEADS * LATENT,), "gated latent frames, summed, per head")
-    count = TensorSpec("count", (1,), "latent frames in the sums")
-    return (
-        GraphSpec(
-            name="hop_fp32",
-            module=HopGraph(model),
-            unit="hop",
-            left_context=LEFT_CONTEXT,
-            inputs=(TensorSpec("samples", (LEFT_CONTEXT + HOP_SAMPLES,)),),
-            outputs=(sums, count),
-        ),
-        GraphSpec(
-            name="head_fp32",
-            module=HeadGraph(model),
-            unit="head",
-            inputs=(sums, count),
-            outputs=(
-                TensorSpec(
-                    "technology_logits",
-                    (model.technology.logits.out_features,),
-                    "labels.technology",
-                ),
-                TensorSpec(
-                    "generator_logits", (model.generator.logits.out_features,), "labels.generator"
-                ),
-                TensorSpec("embedding", (2 * HIDDEN,), "hidden layers of both heads"),
-            ),
+    technology, generator = model.technology.logits, model.generator.logits
+    return hop_and_head(
+        HopGraph(model),
+        HeadGraph(model),
+        LEFT_CONTEXT,
+        sums=TensorSpec("sums", (HEADS * LATENT,), "gated latent frames, summed, per head"),
+        count=TensorSpec("count", (1,), "latent frames in the sums"),
+        outputs=(
+            *attribution_outputs(technology.out_features, generator.out_features),
+            TensorSpec("embedding", (2 * HIDDEN,), "hidden layers of both heads"),
         ),
     )

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from models.cnn_lstm.features import linear_filterbank, whitening
+from models.hop import attribution_outputs, hop_and_head, without_running_mean
 from models.spectrum import FRAME_SAMPLES, SHIFT_SAMPLES, Power, arranged, hann
-from tools.bundle_writer import GraphSpec, StateSpec, TensorSpec
+from tools.bundle_writer import GraphSpec, TensorSpec
 from tools.outputs import Outputs
 
 HOP_SAMPLES = 8000
@@ -185,11 +186,9 @@ class Subband(nn.Module):
 
         The state is the decayed sum of frames and their decayed count, zeros at first.
         """
-        sums = state[:, :-1] * self.settings.mean_decay + bands.sum(dim=1)
-        count = state[:, -1:] * self.settings.mean_decay + float(HOP_FRAMES)
-        prior = self.settings.prior_frames
-        mean = (sums + prior * self.mean) / (count + prior)
-        return (bands - mean[:, None]) @ self.whitening, torch.cat((sums, count), dim=1)
+        decay, prior_frames = self.settings.mean_decay, self.settings.prior_frames
+        centred, new_state = without_running_mean(bands, state, self.mean, decay, prior_frames)
+        return centred @ self.whitening, new_state
 
     def features(self, samples: Tensor, valid: Tensor) -> Tensor:
         """Whitened bands of every hop of clips, as the hop graph sees them one after another.
@@ -309,46 +308,22 @@ def graphs(system: Subband) -> tuple[GraphSpec, ...]:
     """What the daemon runs: the heads of the recipe's task."""
     system = system.eval()
     size = system.settings.embedding
-    state = TensorSpec("state_in", (system.settings.state_size,))
-    sums = TensorSpec("sums", (2 * size,), "weighted sums of frames and of their squares")
-    count = TensorSpec("count", (size,), "sums of the attention weights")
-    embedding = TensorSpec("embedding", (size,), "dense layer under the heads")
     heads = system.heads
-    if system.task == "detection":
-        outputs: tuple[TensorSpec, ...] = (TensorSpec("logit", (1,), "positive for spoof"),)
-    else:
-        outputs = (
-            TensorSpec("technology_logits", (heads.technology.out_features,), "labels.technology"),
-            TensorSpec("generator_logits", (heads.generator.out_features,), "labels.generator"),
-        )
-    samples = TensorSpec("samples", (LEFT_CONTEXT + HOP_SAMPLES,))
+    outputs: tuple[TensorSpec, ...] = (TensorSpec("logit", (1,), "positive for spoof"),)
+    if system.task != "detection":
+        outputs = attribution_outputs(heads.technology.out_features, heads.generator.out_features)
+    hop: nn.Module = StatelessHopGraph(system)
+    state_out = None
     if system.settings.mean_decay:
+        hop = HopGraph(system)
         meaning = "running sum of the bands, and their number"
-        hop = GraphSpec(
-            name="hop_fp32",
-            module=HopGraph(system),
-            unit="hop",
-            left_context=LEFT_CONTEXT,
-            inputs=(samples, state),
-            outputs=(sums, count, TensorSpec("state_out", state.shape, meaning)),
-            state=(StateSpec("state_in", "state_out", state.shape),),
-        )
-    else:
-        hop = GraphSpec(
-            name="hop_fp32",
-            module=StatelessHopGraph(system),
-            unit="hop",
-            left_context=LEFT_CONTEXT,
-            inputs=(samples,),
-            outputs=(sums, count),
-        )
-    return (
+        state_out = TensorSpec("state_out", (system.settings.state_size,), meaning)
+    return hop_and_head(
         hop,
-        GraphSpec(
-            name="head_fp32",
-            module=HeadGraph(system),
-            unit="head",
-            inputs=(sums, count),
-            outputs=(*outputs, embedding),
-        ),
+        HeadGraph(system),
+        LEFT_CONTEXT,
+        sums=TensorSpec("sums", (2 * size,), "weighted sums of frames and of their squares"),
+        count=TensorSpec("count", (size,), "sums of the attention weights"),
+        outputs=(*outputs, TensorSpec("embedding", (size,), "dense layer under the heads")),
+        state_out=state_out,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,15 +28,6 @@ from tools.training import load_recipe, recipe_sha256
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(60)]
 SYSTEM = Path(__file__).parents[2] / "models" / "cnn_lstm"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """More only wait for each other on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def _detector() -> Detector:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +43,6 @@ EXPORTED: tuple[dict[str, Any], ...] = (
     {"features": "fbank", "convolutions": False, "recurrent": "bilstm"},
     {"features": "spectrogram", "filters": 64, "recurrent": "gru"},
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """More only wait for each other on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def _recipe(**network: Any) -> Recipe:

@@ -40,7 +40,6 @@ from tools.check_parity import (
 from tools.training import load_recipe, recipe_sha256
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(60)]
-torch.set_num_threads(1)
 
 WINDOW_HOPS = 6
 COMMITTED = Path(__file__).parents[2] / "models" / "lava" / "bundle"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -49,15 +49,6 @@ MODES: dict[str, dict[str, float]] = {
     "combined": {"augment.roll": 1, "augment.white": 1, "spec_augment.share": 1},
 }
 """As in the head of text.yaml."""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """More only wait for each other on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def _recipe(name: str = "recipe.yaml", changes: Mapping[str, object] | None = None) -> Recipe:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +39,6 @@ LABELS: dict[str, list[Any]] = {
     "technology": ["codec", "tts"],
     "generator": [{"name": "dac", "technology": "codec"}, {"name": "vits", "technology": "tts"}],
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """More only wait for each other on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def _recipe(system: str = "subband") -> Recipe:

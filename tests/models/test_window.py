@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +26,6 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 PARAMETERS = {"assert_se": (1.2e6, 1.5e6), "rawnet2": (17e6, 19e6)}
 PLANES = {"assert_se": (298, 257), "rawnet2": (15658, 20)}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """More only wait for each other on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def _recipe(system: str) -> Recipe:
