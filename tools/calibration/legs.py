@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.stats import chi2
+from scipy.stats import norm, t
 
 from streamguard.clock import WINDOW_HOPS
 from streamguard.verdict.calibration import LegModel, LlrAffine
@@ -31,6 +31,8 @@ _LEAST_BETWEEN_SD = 0.1
 """No leg model may claim that legs of a class are all alike."""
 _LEAST_LONG_LEGS = 8
 """Below that many legs of four windows in a row, nothing is said of their correlation."""
+_RATE = 0.01
+"""False alarms that the default rule asks for."""
 _ENOUGH_LEGS = 20
 """Of a class: then legs shorter than a window, whose scores are of another kind, stay out."""
 
@@ -76,9 +78,9 @@ def fit_leg_model(legs: Sequence[Leg]) -> LegModel:
 
     What the mean of n hops varies within a leg comes from windows that share no hop: a window's LLR
     need not be the mean of its hops'. Its correlation is that of pairs of them. What is left of the
-    spread of leg means is between legs, for each class by itself. Of bona fide legs it is the upper
-    end of a one-sided 95 % confidence interval, with a degree of freedom per source and not per
-    leg: false alarms hang on it, and few sources of human speech were heard.
+    spread of leg means is between legs, for each class by itself. That of bona fide legs is widened
+    as a prediction interval is, with a degree of freedom per source and not per leg: false alarms
+    hang on it, and few sources of human speech were heard.
     """
     legs = _long_enough([leg for leg in legs if leg.length > 0])
     spoof = np.array([leg.spoof for leg in legs], np.bool_)
@@ -103,7 +105,7 @@ def fit_leg_model(legs: Sequence[Leg]) -> LegModel:
         between_sd=math.sqrt(float(np.mean(between))),
         within_sd=math.sqrt(within),
         correlation_hops=correlation,
-        bonafide_between_sd=math.sqrt(between[0] * _upper_variance_ratio(human_sources)),
+        bonafide_between_sd=math.sqrt(between[0]) * widening(human_sources),
         spoof_between_sd=math.sqrt(between[1]),
     )
 
@@ -118,10 +120,17 @@ def _long_enough(legs: Sequence[Leg]) -> list[Leg]:
     return kept
 
 
-def _upper_variance_ratio(groups: int, confidence: float = 0.95) -> float:
-    """By how much a variance from so many groups may be too small (chi-squared interval)."""
-    freedom = max(1, groups - 1)
-    return float(freedom / chi2.ppf(1.0 - confidence, freedom))
+def widening(groups: int) -> float:
+    """By how much a deviation from so many groups is too small for the share of a hundredth.
+
+    One value more of a normal sample lies above ``mean + t sqrt(1 + 1/n) sd`` with that share, t of
+    Student with n - 1 degrees of freedom: on average over what the sample might have been, the
+    default rule then raises what it was asked for, and not more because mean and deviation are
+    guesses.
+    """
+    freedom = max(2, groups - 1)
+    quantile = t.ppf(1 - _RATE, freedom) * math.sqrt(1 + 1 / (freedom + 1))
+    return float(quantile / norm.ppf(1 - _RATE))
 
 
 def _correlation(series: Sequence[Floats], weights: Floats) -> float:

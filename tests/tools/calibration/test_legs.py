@@ -12,7 +12,7 @@ import pytest
 from streamguard.verdict.calibration import LlrAffine
 from streamguard.verdict.scores import Channel, WindowScore
 from tests.tools.test_crops import CLIP
-from tools.calibration.legs import Leg, fit_leg_model, join_legs
+from tools.calibration.legs import Leg, fit_leg_model, join_legs, widening
 from tools.data import AudioCache
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def test_legs_shorter_than_a_window_count_only_where_there_are_few_others() -> N
     assert fit_leg_model(long[:9] + short).bonafide_mean > 4
 
 
-def test_each_class_has_its_own_spread_and_that_of_few_human_sources_its_upper_bound() -> None:
+def test_each_class_has_its_own_spread_and_that_of_few_human_sources_is_widened() -> None:
     """Human legs differ by 0.5, spoofed ones by 1.5; 16 sources each."""
     rng = np.random.default_rng(8)
     legs = [
@@ -118,10 +118,20 @@ def test_each_class_has_its_own_spread_and_that_of_few_human_sources_its_upper_b
     ]
     model = fit_leg_model(legs)
     assert model.spoof_between_sd == pytest.approx(1.5, rel=0.08)
-    # chi-squared, 15 degrees of freedom: sqrt(15 / 7.26) = 1.44
-    assert model.bonafide_between_sd == pytest.approx(0.5 * 1.437, rel=0.1)
+    # Student, 15 degrees of freedom: 2.602 * sqrt(17 / 16) / 2.326 = 1.153
+    assert model.bonafide_between_sd == pytest.approx(0.5 * 1.153, rel=0.1)
     pooled = math.sqrt((0.5**2 + 1.5**2) / 2)
     assert model.between_sd == pytest.approx(pooled, rel=0.08)
+
+
+@pytest.mark.parametrize("groups", [4, 12, 40])
+def test_a_boundary_from_few_sources_keeps_the_asked_share_of_new_ones(groups: int) -> None:
+    """A hundredth, on average over 20,000 calibrations; the plain deviation would miss it."""
+    rng = np.random.default_rng(11)
+    known, new = rng.standard_normal((20_000, groups)), rng.standard_normal((20_000, 50))
+    sds = (new - known.mean(axis=1, keepdims=True)) / known.std(axis=1, ddof=1, keepdims=True)
+    assert float(np.mean(sds > 2.326 * widening(groups))) == pytest.approx(0.01, rel=0.1)
+    assert float(np.mean(sds > 2.326)) > 0.011
 
 
 def test_clips_of_one_voice_are_joined_and_others_stay_alone() -> None:
