@@ -43,6 +43,7 @@ from tools.data import (
 from tools.draws import Balance, draw_weights
 from tools.metrics import Interval, auc, bootstrap_by_source
 from tools.progress import track
+from tools.section import section
 from tools.train import DEFAULT_CACHE
 from tools.training import load_recipe
 
@@ -308,14 +309,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         label: [from_int16(audio.samples(clip)) for clip in train if clip.label == label]
         for label in ("noise", "rir")
     }
-    settings = settled(AugmentSettings(**recipe["augment"]))
+    settings = settled(section(AugmentSettings, "augment", recipe.get("augment")))
     rng = np.random.default_rng(options.seed)
     found = findings(
         _some(train, options.clips, rng),
         _some(split.select(clips, "validation"), options.clips, rng),
         audio,
         Augmenter(settings, recordings["noise"], recordings["rir"]),
-        Balance(**recipe["balance"]),
+        section(Balance, "balance", recipe.get("balance")),
         options.seed,
     )
     print(table(found))

@@ -35,8 +35,9 @@ from tools.data import (
 )
 from tools.draws import Balance
 from tools.labels import Labels
+from tools.section import RecipeError, section
 from tools.trainer import Trainer, task
-from tools.training import Recipe, load_recipe
+from tools.training import CheckpointError, Recipe, load_recipe
 from tools.validation import Evaluation
 
 DEFAULT_CACHE = Path.home() / ".cache" / "streamguard" / "train"
@@ -82,7 +83,7 @@ def prepare(
         made = roles.select(read_manifest(copies / "manifest.csv"), "train")
         copied = Crops(made, AudioCache.open(copies, cache, made), context)
     shares_of = detection_shares if detection else attribution_shares
-    shares = shares_of(speech, copied, labels, Balance(**recipe["balance"]))
+    shares = shares_of(speech, copied, labels, section(Balance, "balance", recipe.get("balance")))
     recordings = {
         label: [
             audio.samples(clip).astype(np.float32) / np.float32(32768.0)
@@ -92,7 +93,9 @@ def prepare(
         for label in ("noise", "rir")
     }
     augmenter = Augmenter(
-        AugmentSettings(**recipe["augment"]), recordings["noise"], recordings["rir"]
+        section(AugmentSettings, "augment", recipe.get("augment")),
+        recordings["noise"],
+        recordings["rir"],
     )
     settings = recipe["train"]
     return Trainer(
@@ -145,15 +148,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         key: yaml.safe_load(value) for key, value in (i.split("=", 1) for i in options.set)
     }
     recipe = load_recipe(options.recipe, overrides)
-    trainer = prepare(
-        recipe,
-        chosen_corpus(options),
-        options.cache,
-        options.run,
-        options.split,
-        options.copies,
-        best_device(),
-    )
+    try:
+        trainer = prepare(
+            recipe,
+            chosen_corpus(options),
+            options.cache,
+            options.run,
+            options.split,
+            options.copies,
+            best_device(),
+        )
+    except RecipeError as err:
+        raise CheckpointError(options.recipe, str(err)) from err
     if options.init is not None:
         trainer.start_from(options.init)
     if options.resume:

@@ -16,12 +16,14 @@ import torch
 from torch import nn
 
 from tools.augment.features import SpecAugmentSettings, spec_augment
+from tools.augment.style import MixStyleSettings, mix_style
 from tools.bank import Bank, fill
 from tools.batches import Batch, BatchMaker
 from tools.confidence import SCORERS
 from tools.labels import Labels
 from tools.muon import muon_and_adamw
 from tools.objective import Objective, Truth
+from tools.section import section
 from tools.training import (
     CheckpointError,
     History,
@@ -104,9 +106,12 @@ class Trainer:
     ) -> None:
         """``cache``: folder of feature banks, that of the run if there is none."""
         self.recipe = recipe
-        self.settings = TrainSettings(**recipe["train"])
-        self._objective = Objective(**recipe.get("loss", {}))
-        self._masks = SpecAugmentSettings(**recipe.get("spec_augment", {"share": 0.0}))
+        self.settings = section(TrainSettings, "train", recipe.get("train"))
+        self._objective = section(Objective, "loss", recipe.get("loss"))
+        self._masks = section(
+            SpecAugmentSettings, "spec_augment", recipe.get("spec_augment", {"share": 0.0})
+        )
+        self._style = section(MixStyleSettings, "mix_style", recipe.get("mix_style"))
         self._errors = _ERRORS[task(recipe)]
         self._run = run
         self._batches = batches
@@ -310,6 +315,10 @@ class Trainer:
             features = torch.from_numpy(batch.samples).to(device)
             if self._bank is None:
                 features = self.model.features(features, valid)
+            if self._style.share:
+                frames = valid.repeat_interleave(features.shape[2], dim=1)
+                styled = mix_style(features.flatten(1, 2), frames, self._style)
+                features = styled.reshape(features.shape)
             if self._masks.share:
                 masked = spec_augment(features.flatten(1, 2), self._masks)
                 features = masked.reshape(features.shape)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from models.spectrum import Power, arranged, hamming
 from models.window import LEFT_CONTEXT, WindowNetwork, graphs
+from tools.section import section
 
 __all__ = ["LEFT_CONTEXT", "Senet", "build", "graphs"]
 
@@ -123,4 +124,4 @@ def build(recipe: Mapping[str, Any], labels: Mapping[str, Any]) -> Senet:
     network = dict(recipe["network"])
     for key in ("widths", "blocks"):
         network[key] = tuple(network[key])
-    return Senet(NetworkSettings(**network))
+    return Senet(section(NetworkSettings, "network", network))

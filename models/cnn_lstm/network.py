@@ -26,6 +26,7 @@ from models.spectrum import FRAME_SAMPLES, SHIFT_SAMPLES
 from tools.bundle_writer import GraphSpec, TensorSpec
 from tools.objective import window_mean
 from tools.outputs import Outputs
+from tools.section import section
 
 HOP_SAMPLES = 8000
 LEFT_CONTEXT = FRAME_SAMPLES - SHIFT_SAMPLES
@@ -210,7 +211,7 @@ class Detector(nn.Module):
 def build(recipe: Mapping[str, Any], labels: Mapping[str, Any]) -> Detector:
     """The untrained system of a recipe (its section ``network``); it detects, and names nothing."""
     del labels
-    return Detector(NetworkSettings(**recipe["network"]))
+    return Detector(section(NetworkSettings, "network", recipe["network"]))
 
 
 class HopGraph(nn.Module):

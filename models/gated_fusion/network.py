@@ -27,6 +27,7 @@ from models.hop import attribution_outputs, hop_and_head
 from models.lava import network as lava
 from tools.bundle_writer import GraphSpec, TensorSpec
 from tools.outputs import Outputs
+from tools.section import section
 
 LEFT_CONTEXT = cores.LEFT_CONTEXT
 HOP_SAMPLES = 8000
@@ -190,7 +191,7 @@ class GatedFusion(nn.Module):
 def build(recipe: Mapping[str, Any], labels: Mapping[str, Sequence[Any]]) -> GatedFusion:
     """The untrained system of a recipe and the label lists of its training data."""
     return GatedFusion(
-        NetworkSettings(**recipe["network"]),
+        section(NetworkSettings, "network", recipe["network"]),
         len(labels["technology"]),
         max(1, len(labels["generator"])),
     )

@@ -28,6 +28,7 @@ from torch.nn import functional
 from models.hop import attribution_outputs, hop_and_head
 from tools.bundle_writer import GraphSpec, TensorSpec
 from tools.outputs import Outputs
+from tools.section import section
 
 HOP_SAMPLES = 8000
 LEFT_CONTEXT = 108
@@ -289,7 +290,7 @@ def build(recipe: Mapping[str, Any], labels: Mapping[str, Sequence[Any]]) -> Lav
         len(labels["technology"]),
         # No head is without a class: a collection with no listed generator can still be learned.
         max(1, len(labels["generator"])),
-        NetworkSettings(**recipe["network"]),
+        section(NetworkSettings, "network", recipe["network"]),
     )
 
 

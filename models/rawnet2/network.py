@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from models.window import LEFT_CONTEXT, WindowNetwork, graphs
+from tools.section import section
 
 __all__ = ["LEFT_CONTEXT", "RawNet2", "build", "graphs"]
 
@@ -118,4 +119,4 @@ def build(recipe: Mapping[str, Any], labels: Mapping[str, Any]) -> RawNet2:
     del labels
     network = dict(recipe["network"])
     network["channels"] = tuple(network["channels"])
-    return RawNet2(NetworkSettings(**network))
+    return RawNet2(section(NetworkSettings, "network", network))

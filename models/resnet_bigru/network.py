@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from models.cnn_lstm.features import mel_filterbank, whitening
 from models.window import LEFT_CONTEXT, WINDOW_SAMPLES, WindowNetwork, graphs
+from tools.section import section
 
 __all__ = ["LEFT_CONTEXT", "ResNetBiGru", "build", "graphs"]
 
@@ -191,4 +192,4 @@ class ResNetBiGru(WindowNetwork):
 def build(recipe: Mapping[str, Any], labels: Mapping[str, Any]) -> ResNetBiGru:
     """The untrained system of a recipe (its section ``network``); it detects, and names nothing."""
     del labels
-    return ResNetBiGru(NetworkSettings(**recipe["network"]))
+    return ResNetBiGru(section(NetworkSettings, "network", recipe["network"]))

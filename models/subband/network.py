@@ -21,6 +21,7 @@ from models.hop import attribution_outputs, hop_and_head, without_running_mean
 from models.spectrum import FRAME_SAMPLES, SHIFT_SAMPLES, Power, arranged, hann
 from tools.bundle_writer import GraphSpec, TensorSpec
 from tools.outputs import Outputs
+from tools.section import section
 
 HOP_SAMPLES = 8000
 LEFT_CONTEXT = FRAME_SAMPLES - SHIFT_SAMPLES
@@ -237,7 +238,7 @@ def build(recipe: Mapping[str, Any], labels: Mapping[str, Sequence[Any]]) -> Sub
     for key in ("widths", "blocks"):
         network[key] = tuple(network[key])
     return Subband(
-        NetworkSettings(**network),
+        section(NetworkSettings, "network", network),
         recipe["task"],
         len(labels["technology"]),
         max(1, len(labels["generator"])),

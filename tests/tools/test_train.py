@@ -107,6 +107,18 @@ def test_a_change_of_the_recipe_needs_a_value(capsys: pytest.CaptureFixture[str]
     assert "SECTION.KEY=VALUE" in capsys.readouterr().err
 
 
+def test_the_command_names_the_recipe_and_the_key_that_it_does_not_know(
+    collection: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    text = (MODELS / "subband" / "recipe.yaml").read_text("utf-8")
+    recipe.write_text(text.replace("  bands: 40 ", "  band: 40 "), "utf-8")
+    options = ["--data", str(collection), "--split", str(collection / "split.yaml")]
+    options += ["--cache", str(collection / "cache"), "--run", str(tmp_path / "run")]
+    with pytest.raises(CheckpointError, match=r"recipe\.yaml: network\.band: no such key; one of"):
+        train.main([str(recipe), *options])
+
+
 def test_a_run_of_another_recipe_is_not_resumed(collection: Path, tmp_path: Path) -> None:
     trainer = _trainer(collection, tmp_path)
     training.save_checkpoint(tmp_path / "last.pt", {"recipe": {**trainer.recipe, "seed": 99}})
