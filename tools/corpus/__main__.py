@@ -39,8 +39,17 @@ class OutputExists(StreamguardError):
         super().__init__(f"{folder}: holds a manifest.csv already; give an empty folder with --out")
 
 
+class NothingToDoError(StreamguardError):
+    """No method was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__("--methods none: needs a --network to copy with")
+
+
 def copy(options: argparse.Namespace) -> int:
     """Copy the human clips of a role; print what was made and how like it is."""
+    if not options.methods and not options.networks:
+        raise NothingToDoError
     _claim(options.out)
     methods = [METHODS[name] for name in options.methods]
     if options.networks:
@@ -194,6 +203,10 @@ def _names(known: Iterable[str]) -> Callable[[str], list[str]]:
     return names
 
 
+def _methods(text: str) -> list[str]:
+    return [] if text == "none" else _names(METHODS)(text)
+
+
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: a whole number above zero")
@@ -207,7 +220,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     copies = commands.add_parser("copy", help="copy-synthesis of human clips")
     copies.set_defaults(run=copy)
-    copies.add_argument("--methods", type=_names(METHODS), default=list(METHODS))
+    copies.add_argument(
+        "--methods",
+        type=_methods,
+        default=list(METHODS),
+        help="default: all of them; 'none': only what --network names",
+    )
     copies.add_argument(
         "--network",
         dest="networks",

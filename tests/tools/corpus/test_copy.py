@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from tools.corpus import copying
-from tools.corpus.__main__ import OutputExists, main
+from tools.corpus.__main__ import NothingToDoError, OutputExists, main
 from tools.data import AudioCache, Clip, DataError, read_manifest
 
 
@@ -116,3 +116,9 @@ def test_a_level_that_would_clip_is_lowered() -> None:
     spiky = np.zeros(1000, np.float32)
     spiky[10] = 1.0
     assert np.abs(copying.at_level(spiky, original)).max() == pytest.approx(0.99, abs=1e-3)
+
+
+def test_no_method_and_no_network_is_nothing_to_do(collection: Path) -> None:
+    options = ["--data", str(collection), "--out", str(collection.parent / "out")]
+    with pytest.raises(NothingToDoError, match="needs a --network"):
+        main(["copy", *options, "--methods", "none"])
