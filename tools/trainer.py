@@ -114,7 +114,7 @@ class Trainer:
         self._style = section(MixStyleSettings, "mix_style", recipe.get("mix_style"))
         self._errors = _ERRORS[task(recipe)]
         self._run = run
-        self._batches = batches
+        self.batches = batches
         self._bank: Bank | None = None
         self._cache = cache or run
         self._evaluation = evaluation
@@ -177,7 +177,7 @@ class Trainer:
         while self.epoch < self.settings.epochs and self._since_best <= self.settings.patience:
             began = time.monotonic()
             loss = self._train_epoch()
-            measured = self._measure()
+            measured = self.measure()
             errors = {
                 name: float(np.mean([v for key, v in measured.items() if key.startswith(columns)]))
                 for name, columns in self.settings.kept.items()
@@ -186,7 +186,7 @@ class Trainer:
             self._least |= {name: errors[name] for name in better}
             self._since_best = 0 if "best" in better else self._since_best + 1
             self.epoch += 1
-            state = self._state(measured)
+            state = self.state(measured)
             row = {"loss": loss, **measured, "seconds": time.monotonic() - began}
             # last.pt comes last: whatever is interrupted before it is done again by a resumed run.
             for name in better:
@@ -207,10 +207,10 @@ class Trainer:
         began = clock()
         self._train_epoch()
         trained = clock()
-        self._measure()
+        self.measure()
         return (trained - began) / steps, clock() - trained
 
-    def _state(self, measured: Mapping[str, float]) -> dict[str, Any]:
+    def state(self, measured: Mapping[str, float]) -> dict[str, Any]:
         return {
             "recipe": self.recipe,
             "labels": self._labels.plain(),
@@ -234,7 +234,7 @@ class Trainer:
         if not hasattr(self.model, "fit_statistics"):
             return
         rng = seed_everything(self.recipe["seed"], 1_000_000)
-        made = [self._batches.make(rng) for _ in range(_STATISTICS_BATCHES)]
+        made = [self.batches.make(rng) for _ in range(_STATISTICS_BATCHES)]
         hops = min(batch.valid.shape[1] for batch in made)
         # Crops of unequal length are cut to the shortest: statistics need no more.
         cut = min(batch.samples.shape[1] for batch in made)
@@ -248,7 +248,7 @@ class Trainer:
         if self.settings.bank and self._bank is None:
             self._bank, self._evaluation = fill(
                 self.averaged,
-                self._batches,
+                self.batches,
                 self._evaluation,
                 self.settings.bank,
                 seed_everything(self.recipe["seed"], 2_000_000),
@@ -256,7 +256,7 @@ class Trainer:
                 self._cache,
             )
 
-    def _measure(self) -> dict[str, float]:
+    def measure(self) -> dict[str, float]:
         """Every column of the validation."""
         measured = self._errors(self.averaged, self._evaluation, self._device)
         if self.settings.scorers:
@@ -272,7 +272,7 @@ class Trainer:
         if hasattr(self.model, "start_epoch"):
             self.model.start_epoch(self.epoch)
         self.model.train()
-        source = self._bank or self._batches
+        source = self._bank or self.batches
         losses = []
         with progress_bar() as progress:
             bar = progress.add_task(f"epoch {self.epoch + 1}", total=count)

@@ -148,7 +148,7 @@ def test_heads_are_trained_on_an_encoder_that_was_trained_without_labels(
         )
 
     first = lava("autoencoder.yaml", "first")
-    assert all(clip.spoof for share in first._batches._shares for clip in share.pool.crops.clips)
+    assert all(clip.spoof for share in first.batches._shares for clip in share.pool.crops.clips)
     first.fit()
     learned = load_checkpoint(tmp_path / "first" / "best.pt", first.recipe)
     assert set(learned["validation"]) == {"reconstruction_wide", "reconstruction_narrow"}
@@ -204,7 +204,7 @@ def test_copies_join_the_batches_in_the_share_that_the_recipe_asks(
         (copies / name).write_bytes((collection / name).read_bytes())
     split = collection / "split.yaml"
     made = prepare(recipe, collection, collection / "cache", tmp_path / "run", split, copies)
-    batch = made._batches.make(np.random.default_rng(0))
+    batch = made.batches.make(np.random.default_rng(0))
     vocoder = recipe["labels"]["technology"].index("vocoder")
     assert int((batch.technology == vocoder).sum()) == recipe["train"]["batch"] // 2
     assert set(batch.source) <= {"one", "two"}
