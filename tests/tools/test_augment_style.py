@@ -31,7 +31,8 @@ def test_statistics_move_between_those_of_two_crops_and_the_pattern_stays() -> N
         for row, clean, counts in zip(out, features, valid, strict=True):
             pattern = torch.stack((row[counts][:, 0], clean[counts][:, 0]))
             assert float(torch.corrcoef(pattern)[0, 1]) == pytest.approx(1.0, abs=1e-4)
-            assert 0.3 < float(row[counts].std(dim=0).mean()) < 4.7
+            assert 0.15 < float(row[counts].std(dim=0).mean()) < 4.7
+            assert torch.equal(row[~counts], clean[~counts])
             assert -1.4 < float(row[counts].mean()) < 3.6
             moved += not torch.allclose(row, clean, atol=1e-3)
     assert moved > 100  # a crop may meet itself
@@ -46,10 +47,18 @@ def test_only_the_asked_share_is_changed() -> None:
     assert 0.35 < float(changed.float().mean()) < 0.45
 
 
-def test_bands_that_do_not_move_stay_finite() -> None:
-    still = torch.zeros(4, 10, 3)
+def test_what_hardly_moves_or_does_not_count_at_all_is_not_blown_up() -> None:
+    """One crop is still but for a click, one has no valid frame: both were, by a thousand times."""
+    torch.manual_seed(7)
+    features = torch.randn(4, 10, 3)
+    features[0] = 0.0
+    features[0, 5] = 0.01
     valid = torch.ones(4, 10, dtype=torch.bool)
-    assert torch.isfinite(mix_style(still, valid, MixStyleSettings(share=1.0))).all()
+    valid[1] = False
+    for _ in range(50):
+        out = mix_style(features, valid, MixStyleSettings(share=1.0, alpha=1.0))
+        assert float(out.abs().max()) < 12.0
+        assert torch.equal(out[1], features[1])
 
 
 @pytest.mark.parametrize(

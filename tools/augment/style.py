@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 
 _LEAST_DEVIATION = 1e-3
+_LARGEST_RATIO = 3.0
+"""Of deviations: what hardly moves is not to be blown up, batch norms would remember it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ def mix_style(
 ) -> torch.Tensor:
     """``[batch, frames, bands]`` with means and deviations of the bands mixed with another crop's.
 
-    ``valid`` ``[batch, frames]`` says which frames count (at least one in each crop). The other
+    ``valid`` ``[batch, frames]`` says which frames count; the others stay as they are. The other
     crop is any of the batch, of whichever class: a recording says nothing of the voice on it.
     """
     weights = valid[..., None].to(features.dtype)
@@ -49,4 +51,5 @@ def mix_style(
     other = torch.randperm(len(features), device=features.device)
     mixed_mean = own * mean + (1 - own) * mean[other]
     mixed_deviation = own * deviation + (1 - own) * deviation[other]
-    return centred * (mixed_deviation / deviation) + mixed_mean
+    ratio = (mixed_deviation / deviation).clamp(1 / _LARGEST_RATIO, _LARGEST_RATIO)
+    return torch.where(valid[..., None], centred * ratio + mixed_mean, features)
