@@ -16,7 +16,6 @@ import torch
 from torch import nn
 
 from tools.augment.features import SpecAugmentSettings, spec_augment
-from tools.augment.style import MixStyleSettings, mix_style
 from tools.bank import Bank, fill
 from tools.batches import Batch, BatchMaker
 from tools.confidence import SCORERS
@@ -111,7 +110,6 @@ class Trainer:
         self._masks = section(
             SpecAugmentSettings, "spec_augment", recipe.get("spec_augment", {"share": 0.0})
         )
-        self._style = section(MixStyleSettings, "mix_style", recipe.get("mix_style"))
         self._errors = _ERRORS[task(recipe)]
         self._run = run
         self.batches = batches
@@ -315,10 +313,6 @@ class Trainer:
             features = torch.from_numpy(batch.samples).to(device)
             if self._bank is None:
                 features = self.model.features(features, valid)
-            if self._style.share:
-                frames = valid.repeat_interleave(features.shape[2], dim=1)
-                styled = mix_style(features.flatten(1, 2), frames, self._style)
-                features = styled.reshape(features.shape)
             if self._masks.share:
                 masked = spec_augment(features.flatten(1, 2), self._masks)
                 features = masked.reshape(features.shape)
