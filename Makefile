@@ -2,7 +2,7 @@
 #   make demo   four call legs over real RTP, alerts over MQTT, a live table, a summary
 #   make test   all tests, with real peers (mosquitto, ffmpeg, GStreamer, PulseAudio)
 #   make check  formatting, lint and types
-#   make bench  latency and CPU per window on this machine
+#   make bench  latency and CPU per window on this machine, and the calls it holds: 3 minutes
 #   make fuzz   every parser of bytes from outside, a minute each
 # Pass options with ARGS, e.g.  make demo ARGS="--json"
 

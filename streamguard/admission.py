@@ -62,7 +62,7 @@ class Admission:
         """Take what inference counts, once a second.
 
         ``dropped``: blocks of live audio dropped, and windows that came too late, so far;
-        ``backlogs``: batches so far behind which a whole further batch of live audio waited;
+        ``backlogs``: late batches so far behind which a whole further batch of live audio waited;
         ``load``: share of the thread's time in use. One dropped block is a call heard badly; a
         backlog alone is a stall, under full load it grows. ``shed``: windows so far whose
         attribution was given up, which refuses nobody.

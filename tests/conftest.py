@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,18 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"In CI the peer of this test must be there. {reason}"
     return report
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """A daemon in this process sets up logging for all of it: not for the tests that follow."""
+    root = logging.getLogger()
+    level = root.level
+    yield
+    root.setLevel(level)
+    for handler in list(root.handlers):
+        if type(handler).__module__ == "streamguard.telemetry.log":
+            root.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

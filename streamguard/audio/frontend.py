@@ -162,12 +162,13 @@ class _Segment:
         self._next_sample = block.first_sample + len(block.samples)
         samples = _as_float(block.samples)
         spans = block.spans
-        if not np.isfinite(samples).all():
-            # A driver's garbage is as good as lost; a NaN would stay in every filter behind.
-            samples = np.zeros_like(samples)
-            end = block.first_sample + len(samples)
-            spans = (*spans, MaskedSpan(block.first_sample, end, Mask.LOST))
-        samples = np.clip(samples, -_LARGEST_SAMPLE, _LARGEST_SAMPLE)
+        if block.samples.dtype != np.int16:
+            if not np.isfinite(samples).all():
+                # A driver's garbage is as good as lost; a NaN would stay in every filter behind.
+                samples = np.zeros_like(samples)
+                end = block.first_sample + len(samples)
+                spans = (*spans, MaskedSpan(block.first_sample, end, Mask.LOST))
+            samples = np.clip(samples, -_LARGEST_SAMPLE, _LARGEST_SAMPLE)
         self._spans.extend(self._at_16k(span) for span in spans)
         self._raw = np.concatenate((self._raw, self._resampler.process(samples)))
         judged = []

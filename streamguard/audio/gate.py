@@ -8,6 +8,8 @@ low-energy-frame ratio of Scheirer and Slaney, 1997).
 
 from __future__ import annotations
 
+import math
+import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from streamguard.audio.settings import GateSettings
 
     FloatArray = npt.NDArray[np.float32]
+    ComplexArray = npt.NDArray[np.complex64]
     BoolArray = npt.NDArray[np.bool_]
     MaskArray = npt.NDArray[np.uint8]
 
@@ -34,6 +37,8 @@ _FFT = 512
 """31.25 Hz per bin."""
 _SPEECH_BINS = slice(10, 110)
 """312 to 3406 Hz: the telephone band."""
+_BAND = 100
+"""Bins of it."""
 _HIGH_BINS = slice(135, 244)
 """4.2 to 7.6 kHz: what a telephone line does not carry."""
 _VOICED_FLATNESS = 0.16
@@ -55,12 +60,13 @@ _LINE_BINS = 3
 _LOWEST_TONE_BIN = 21
 """328 Hz: dial tones start at 350, and a hummed fundamental is mostly below."""
 _TONE_PURITY = 0.9
-_TONE_FLOOR_DBFS = -55.0
+_TONE_FLOOR = 10.0 ** (-55.0 / 10.0)
 _DTMF_LOW_HZ = np.array([697.0, 770.0, 852.0, 941.0])
 _DTMF_HIGH_HZ = np.array([1209.0, 1336.0, 1477.0, 1633.0])
 _DTMF_TOLERANCE_HZ = 14.0
 """Half a bin and 1 % (Q.24 accepts 1.5 %)."""
 
+_MUSIC_FLOOR = 1e-6
 _MUSIC_BINS = slice(16, 218)
 """250 to 3400 Hz."""
 _MUSIC_MEMORY = 10
@@ -77,6 +83,22 @@ _LONG_WINDOW: FloatArray = np.hanning(_LONG + 2)[1:-1].astype(np.float32)
 _POWER_SCALE = np.float32(2.0 / (_FFT * float(np.sum(_WINDOW**2))))
 _LONG_POWER_SCALE = np.float32(2.0 / (_LONG_FFT * float(np.sum(_LONG_WINDOW**2))))
 _TINY = np.float32(1e-12)
+_FULL_SCALE = np.float32(0.98)
+"""Mu-law ends at 0.980, A-law at 0.984."""
+_INAUDIBLE = 0.99 * min(_TONE_FLOOR, _MUSIC_FLOOR) ** 0.5
+"""Peak of a hop that is below both floors, whatever it is: no frame has more power than that."""
+_SILENCE: ComplexArray = np.zeros((FRAMES, _FFT // 2 + 1), dtype=np.complex64)
+_LONG_SILENCE: FloatArray = np.zeros(
+    (_LONG_FRAMES, _LONG_FFT // 2 + 1 + _LINE_BINS), dtype=np.float32
+)
+_ALL_HEARD: BoolArray = np.ones(FRAMES, dtype=np.bool_)
+_LONG_OF_FRAME = np.arange(FRAMES) * _LONG_FRAMES // FRAMES
+"""Which 62.5 ms frame a 10 ms frame is in."""
+_LONG_ROWS = np.arange(_LONG_FRAMES)[:, None]
+_AROUND_LINE = np.arange(-_LINE_BINS, _LINE_BINS + 1)
+_NONE: BoolArray = np.zeros(FRAMES, dtype=np.bool_)
+_FIVE = np.ones(5, dtype=np.float32)
+_NEAR = np.ones(2 * _HANGOVER + 1, dtype=np.float32)
 _NOT_HEARD = Mask.LOST | Mask.DTX | Mask.HOLD | Mask.OVERLOAD | Mask.TONE
 
 
@@ -111,7 +133,7 @@ class Gate:
     def measure(self, samples: FloatArray, mask: MaskArray | None = None) -> HopQuality:
         """``samples`` ``[8000]`` at 16 kHz, not normalised; ``mask`` per sample, None if clean."""
         lost = signalled = 0.0
-        heard = np.ones(FRAMES, dtype=np.bool_)
+        heard = _ALL_HEARD
         present = samples
         if mask is not None:
             tone = (mask & Mask.TONE) != 0
@@ -121,54 +143,65 @@ class Gate:
             heard = ~missing.reshape(FRAMES, _FRAME).any(axis=1)
             present = samples[~missing]
 
-        spectra = self._spectra(samples)
-        band = spectra[:, _SPEECH_BINS]
+        peak = float(np.abs(samples).max())
+        spectra = self._spectra(samples) if peak or self._tail.any() else _SILENCE
+        band = _power(spectra[:, _SPEECH_BINS], _POWER_SCALE)
         energy = band.sum(axis=1)
-        long_power = _long_spectra(samples)
+        is_audible = peak > _INAUDIBLE or energy[0] > _MUSIC_FLOOR
+        long_power = _long_spectra(samples) if is_audible else _LONG_SILENCE
         tones = self._tones.find(long_power)
-        tone_frames = tones[np.arange(FRAMES) * _LONG_FRAMES // FRAMES] & heard
-        flatness = np.exp(np.log(band + _TINY).mean(axis=1)) / (band.mean(axis=1) + _TINY)
-        active = self._active(energy, flatness, heard) & ~tone_frames
+        other = heard
+        if tones.any():
+            other = heard & ~tones[_LONG_OF_FRAME]
+        band += _TINY
+        flatness = np.exp(np.log(band, out=band).sum(axis=1) / _BAND) / (energy / _BAND + _TINY)
+        active = self._active(energy, flatness, heard) & other
         count = int(np.count_nonzero(active))
         highband_db = None
         if count:
-            high = float(spectra[active, _HIGH_BINS].sum()) + float(_TINY)
-            highband_db = 10.0 * float(np.log10(high / float(energy[active].sum())))
+            high = spectra[active, _HIGH_BINS]
+            power = float(_POWER_SCALE) * float(np.vdot(high, high).real) + float(_TINY)
+            highband_db = 10.0 * float(np.log10(power / float(energy[active].sum())))
         return HopQuality(
             level_dbfs=rms_dbfs(present),
             speech_fraction=count / FRAMES,
-            clipped_fraction=_clipped_fraction(present),
+            clipped_fraction=_clipped_fraction(present) if peak >= _FULL_SCALE else 0.0,
             lost_fraction=lost,
-            tone_fraction=min(1.0, signalled + float(np.mean(tone_frames))),
+            tone_fraction=min(1.0, signalled + np.count_nonzero(heard & ~other) / FRAMES),
             # A signal tone is steady, too: it must not pass for music once the speech begins.
-            music_likelihood=self._music.likelihood(
-                long_power, energy, flatness, heard & ~tone_frames
-            ),
+            music_likelihood=self._music.likelihood(long_power, energy, flatness, other),
             highband_db=highband_db,
             active_frames=count,
         )
 
-    def _spectra(self, samples: FloatArray) -> FloatArray:
-        """Power spectra ``[50, 257]`` of 20 ms frames that end with each 10 ms of the hop."""
-        blocks = np.concatenate((self._tail, samples)).reshape(FRAMES + 1, _FRAME)
+    def _spectra(self, samples: FloatArray) -> ComplexArray:
+        """Spectra ``[50, 257]`` of 20 ms frames that end with each 10 ms of the hop."""
+        blocks = np.concatenate((self._tail, samples))
         self._tail = samples[-_FRAME:].copy()
-        frames = np.concatenate((blocks[:-1], blocks[1:]), axis=1)
-        return _power(np.fft.rfft(frames * _WINDOW, _FFT), _POWER_SCALE)
+        # A view in which each frame begins in the middle of the one before.
+        frames: FloatArray = np.ndarray(
+            (FRAMES, 2 * _FRAME), np.float32, blocks, 0, (_FRAME * blocks.itemsize, blocks.itemsize)
+        )
+        np.multiply(frames, _WINDOW, out=_scratch.frames[:, : 2 * _FRAME])
+        return _rfft(_scratch.frames, _scratch.spectra)
 
     def _active(self, energy: FloatArray, flatness: FloatArray, heard: BoolArray) -> BoolArray:
         """Which frames are speech: above the noise, with a voiced sound no further than 100 ms."""
         level_db = 10.0 * np.log10(energy + _TINY)
-        if heard.any():
-            known = level_db[heard]
-            self._noise_db.append(float(np.partition(known, len(known) // 10)[len(known) // 10]))
+        known = level_db[heard]
+        if len(known):
+            rank = len(known) // 10
+            known.partition(rank)
+            self._noise_db.append(float(known[rank]))
         noise_db = min(self._noise_db, default=FLOOR_DBFS)
         threshold = max(noise_db + self._settings.noise_margin_db, self._settings.active_floor_dbfs)
-        loud = (level_db > threshold) & heard
+        loud: BoolArray = (level_db > threshold) & heard
         voiced = loud & (flatness < _VOICED_FLATNESS)
-        voiced &= np.convolve(voiced, np.ones(5), mode="same") >= _VOICED_OF_FIVE
-        near = np.convolve(voiced, np.ones(2 * _HANGOVER + 1), mode="same") > 0.5
-        active: BoolArray = loud & near
-        return active
+        if np.count_nonzero(voiced) < _VOICED_OF_FIVE:
+            return _NONE
+        voiced &= np.convolve(voiced, _FIVE, mode="same") >= _VOICED_OF_FIVE
+        loud &= np.convolve(voiced, _NEAR, mode="same") > 0.5
+        return loud
 
 
 class _ToneFinder:
@@ -178,42 +211,45 @@ class _ToneFinder:
         self._before: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
 
     def find(self, power: FloatArray) -> BoolArray:
-        """``power`` ``[8, 513]`` to one flag per 62.5 ms frame."""
+        """``power`` ``[8, 516]`` to one flag per 62.5 ms frame."""
+        lines: list[tuple[int, ...]] = [()] * len(power)
         total = power[:, 4:].sum(axis=1)
         peaks = power.argmax(axis=1)
-        lines: list[tuple[int, ...]] = [
-            self._lines(row, int(peak), float(sum_))
-            for row, peak, sum_ in zip(power, peaks, total, strict=True)
-        ]
-        found = np.zeros(len(lines), dtype=np.bool_)
+        likely = (peaks >= _LOWEST_TONE_BIN) & (total >= _TONE_FLOOR)
+        if likely.any():
+            carried = power[_LONG_ROWS, peaks[:, None] + _AROUND_LINE].sum(axis=1)
+            likely &= carried >= 0.3 * total
+            for i in likely.nonzero()[0].tolist():
+                lines[i] = _lines(power[i], int(peaks[i]), float(carried[i]), float(total[i]))
         history = [*self._before, *lines]
+        self._before = (history[-2], history[-1])
+        found = np.zeros(len(lines), dtype=np.bool_)
+        if not any(lines):
+            return found
         for i, (oldest, older, now) in enumerate(zip(history, history[1:], lines, strict=False)):
             if _is_dtmf(now):
                 found[i] = True
             elif now and older and oldest and _same(now, older) and _same(older, oldest):
                 found[max(0, i - 2) : i + 1] = True
-        self._before = (history[-2], history[-1])
         return found
 
-    def _lines(self, row: FloatArray, peak: int, total: float) -> tuple[int, ...]:
-        """Bins of the one or two lines that carry the frame, ascending; empty if there are none."""
-        if peak < _LOWEST_TONE_BIN or total < 10.0 ** (_TONE_FLOOR_DBFS / 10.0):
-            return ()
-        first = slice(peak - _LINE_BINS, peak + _LINE_BINS + 1)
-        carried = float(row[first].sum())
-        if carried < 0.3 * total:
-            return ()
-        if carried >= _TONE_PURITY * total:
-            return (peak,)
-        rest = row.copy()
-        rest[first] = 0.0
-        second = int(rest.argmax())
-        if second < _LOWEST_TONE_BIN:
-            return ()
-        carried += float(rest[second - _LINE_BINS : second + _LINE_BINS + 1].sum())
-        if carried < _TONE_PURITY * total:
-            return ()
-        return (min(peak, second), max(peak, second))
+
+def _lines(row: FloatArray, peak: int, carried: float, total: float) -> tuple[int, ...]:
+    """Bins of the one or two lines that carry the frame, ascending; empty if there are none.
+
+    ``carried``: by the line at ``peak``.
+    """
+    if carried >= _TONE_PURITY * total:
+        return (peak,)
+    rest = row.copy()
+    rest[peak - _LINE_BINS : peak + _LINE_BINS + 1] = 0.0
+    second = int(rest.argmax())
+    if second < _LOWEST_TONE_BIN:
+        return ()
+    carried += float(rest[second - _LINE_BINS : second + _LINE_BINS + 1].sum())
+    if carried < _TONE_PURITY * total:
+        return ()
+    return (min(peak, second), max(peak, second))
 
 
 def _is_dtmf(lines: tuple[int, ...]) -> bool:
@@ -246,7 +282,8 @@ class _MusicMeter:
         self, power: FloatArray, energy: FloatArray, flatness: FloatArray, heard: BoolArray
     ) -> float:
         """Take in a hop; 0 until 3 s have been heard, and for noise without pitch."""
-        if not heard.all() or float(energy.mean()) < 1e-6:
+        mean = energy.sum() / np.float32(FRAMES)
+        if mean < _MUSIC_FLOOR or np.count_nonzero(heard) < FRAMES:
             self._spectra = self._spectra[:0]
             return self._judge()
         spectra = np.concatenate((self._spectra, np.sqrt(power[:, _MUSIC_BINS])))
@@ -255,10 +292,12 @@ class _MusicMeter:
         cosine = np.einsum("ij,ij->i", spectra[:-2], spectra[2:]) / (size[:-2] * size[2:] + _TINY)
         loud = size > 0.15 * size.max()
         counted = loud[:-2] & loud[2:]
-        self._steady.append((int(np.sum((cosine > _STEADY) & counted)), int(np.sum(counted))))
+        steady = int(np.count_nonzero((cosine > _STEADY) & counted))
+        self._steady.append((steady, int(np.count_nonzero(counted))))
         self._energy.append(energy)
-        strong = energy > 0.1 * energy.mean()
-        self._tonal.append(float(np.mean(flatness[strong] < _PITCHED_FLATNESS)))
+        strong = energy > 0.1 * mean
+        tonal = int(np.count_nonzero((flatness < _PITCHED_FLATNESS) & strong))
+        self._tonal.append(tonal / max(1, int(np.count_nonzero(strong))))
         return self._judge()
 
     def _judge(self) -> float:
@@ -266,26 +305,51 @@ class _MusicMeter:
             return 0.0
         steady = sum(s for s, _ in self._steady) / max(1, sum(n for _, n in self._steady))
         energy = np.concatenate(self._energy)
-        low = float(np.mean(energy < 0.5 * energy.mean()))
+        low = int(np.count_nonzero(energy < 0.5 * (energy.sum() / len(energy)))) / len(energy)
         # Of 500 clips of speech, 1 % are steadier than 0.15 or have fewer low frames than 0.31.
         evidence = max(25.0 * (steady - 0.35), 30.0 * (0.2 - low))
-        return float(1.0 / (1.0 + np.exp(-evidence)))
+        return 1.0 / (1.0 + math.exp(-evidence))
+
+
+class _Scratch(threading.local):
+    """Of each thread, not of each leg: they stay in its caches. Zeros pad the frames."""
+
+    def __init__(self) -> None:
+        self.frames: FloatArray = np.zeros((FRAMES, _FFT), dtype=np.float32)
+        self.spectra: ComplexArray = np.empty((FRAMES, _FFT // 2 + 1), dtype=np.complex64)
+        self.long_frames: FloatArray = np.zeros((_LONG_FRAMES, _LONG_FFT), dtype=np.float32)
+        self.long_spectra: ComplexArray = np.empty(
+            (_LONG_FRAMES, _LONG_FFT // 2 + 1), dtype=np.complex64
+        )
+
+
+_scratch = _Scratch()
 
 
 def _long_spectra(samples: FloatArray) -> FloatArray:
-    """Power spectra ``[8, 513]`` of 62.5 ms frames, end to end."""
-    frames = samples.reshape(_LONG_FRAMES, _LONG) * _LONG_WINDOW
-    return _power(np.fft.rfft(frames, _LONG_FFT), _LONG_POWER_SCALE)
+    """Power spectra ``[8, 516]`` of 62.5 ms frames, end to end; the last line has its zeros."""
+    frames = samples.reshape(_LONG_FRAMES, _LONG)
+    np.multiply(frames, _LONG_WINDOW, out=_scratch.long_frames[:, :_LONG])
+    spectra = _rfft(_scratch.long_frames, _scratch.long_spectra)
+    power: FloatArray = np.zeros((_LONG_FRAMES, spectra.shape[1] + _LINE_BINS), dtype=np.float32)
+    power[:, :-_LINE_BINS] = _power(spectra, _LONG_POWER_SCALE)
+    return power
 
 
-def _power(spectrum: npt.NDArray[np.complexfloating], scale: np.float32) -> FloatArray:
+def _rfft(frames: FloatArray, out: ComplexArray) -> ComplexArray:
+    """In single precision, into memory that is there."""
+    np.fft.rfft(frames, out=out)  # type: ignore[arg-type]  # the stubs know only double precision
+    return out
+
+
+def _power(spectrum: ComplexArray, scale: np.float32) -> FloatArray:
     """Bins whose sum is the mean square of the frame."""
-    power: FloatArray = (spectrum.real**2 + spectrum.imag**2) * scale
+    power: FloatArray = spectrum.real**2
+    power += spectrum.imag**2
+    power *= scale
     return power
 
 
 def _clipped_fraction(samples: FloatArray) -> float:
-    """Share of samples at full scale; mu-law ends at 0.980, A-law at 0.984."""
-    if not len(samples):
-        return 0.0
-    return float(np.count_nonzero(np.abs(samples) >= np.float32(0.98))) / len(samples)
+    """Share of samples at full scale."""
+    return float(np.count_nonzero(np.abs(samples) >= _FULL_SCALE)) / max(1, len(samples))

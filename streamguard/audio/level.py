@@ -68,11 +68,16 @@ class RunningPeak:
         start = np.empty_like(stop)
         start[1:] = stop[:-1]
         start[0] = gain[0] if self._edge_gain is None else self._edge_gain
-        ramps = start[:, None] + (stop - start)[:, None] * _RAMP
+        blocks = samples.reshape(-1, BLOCK_SAMPLES)
+        out: FloatArray = blocks * start[:, None]
+        # A peak is remembered for 3 s: in most blocks the gain does not change.
+        ramped = np.flatnonzero(stop != start)
+        if len(ramped):
+            first = start[ramped, None]
+            out[ramped] = blocks[ramped] * (first + (stop[ramped, None] - first) * _RAMP)
         self._peaks = peaks[-PEAK_MEMORY_BLOCKS:-1]
         self._edge_gain = stop[-1]
-        out: FloatArray = (samples.reshape(-1, BLOCK_SAMPLES) * ramps).reshape(-1)
-        return out
+        return out.reshape(-1)
 
 
 def _running_maximum(values: FloatArray, width: int) -> FloatArray:

@@ -13,13 +13,11 @@ from rich.console import Console
 
 from streamguard.bench.capacity import most_legs
 from streamguard.bench.load import LoadRig, LoadTrial, running
-from streamguard.clock import HOP_SECONDS
 from streamguard.inference.pair import PairNames
 from streamguard.process import loop_factory
+from streamguard.status import rss_mb
 
 MOST_LEGS = 4_000
-_FEW_LEGS = 4
-"""The trial that memory per leg is counted from: a daemon has loaded everything by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +29,16 @@ class EngineCapacity:
     """That the daemon was held to."""
     best: LoadTrial | None
     first_failed: LoadTrial | None
-    few: LoadTrial
+    bare_mb: float
+    """Resident memory of the warm daemon before its first leg."""
     trials: int
 
     @property
     def mb_per_leg(self) -> float | None:
-        """Resident memory of the daemon per live leg; None where no larger trial was held."""
-        if self.best is None or self.best.legs <= 2 * self.few.legs:
+        """Resident memory of the daemon per live leg; None where no trial was held."""
+        if self.best is None:
             return None
-        more = self.best.legs - self.few.legs
-        return max(0.0, self.best.rss_mb - self.few.rss_mb) / more
+        return max(0.0, self.best.rss_mb - self.bare_mb) / self.best.legs
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -60,6 +58,7 @@ class LoadQuestion:
     share: float
     budget_ms: float
     trial_s: float
+    search_s: float
     first_legs: int
     """Where the search begins; what it finds does not depend on it."""
 
@@ -74,14 +73,14 @@ def engine_capacity(console: Console, question: LoadQuestion, *, one_core: bool)
 async def _search(console: Console, question: LoadQuestion, cores: int) -> EngineCapacity:
     trials: list[LoadTrial] = []
     async with running(question.pair, question.share, MOST_LEGS) as rig:
-        few = await rig.trial(_FEW_LEGS, HOP_SECONDS)
+        bare_mb = rss_mb()
 
         async def holds(legs: int) -> bool:
             trial = await _trial(console, rig, legs, question.trial_s, cores)
             trials.append(trial)
             return trial.holds(question.budget_ms)
 
-        legs = await most_legs(holds, question.first_legs, MOST_LEGS)
+        legs = await most_legs(holds, question.first_legs, MOST_LEGS, seconds=question.search_s)
     held = [t for t in trials if t.legs == legs and t.holds(question.budget_ms)]
     failed = [t for t in trials if t.legs > legs]
     return EngineCapacity(
@@ -89,7 +88,7 @@ async def _search(console: Console, question: LoadQuestion, cores: int) -> Engin
         cores=cores,
         best=held[-1] if held else None,
         first_failed=min(failed, key=lambda trial: trial.legs, default=None),
-        few=few,
+        bare_mb=bare_mb,
         trials=len(trials),
     )
 

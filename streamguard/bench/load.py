@@ -25,9 +25,10 @@ import yaml
 
 from streamguard.audio.level import BLOCK_SAMPLES
 from streamguard.audio.resample import HalfBand
+from streamguard.bench.recording import Recording
 from streamguard.bench.speech import RATE_HZ, voice
 from streamguard.bench.steered import SteeredDaemon
-from streamguard.clock import HOP_SECONDS, SAMPLE_RATE_HZ, WINDOW_HOPS, Clock
+from streamguard.clock import HOP_SECONDS, SAMPLE_RATE_HZ, WINDOW_HOPS
 from streamguard.config import Config, load_config
 from streamguard.demo.report import exact_quantiles
 from streamguard.events import (
@@ -42,12 +43,7 @@ from streamguard.events import (
 )
 from streamguard.inference.handover import WorkerStats
 from streamguard.inference.pair import PairNames
-from streamguard.inference.scorer import HopResult
-from streamguard.monitor import Leg
-from streamguard.observe import Observation
 from streamguard.status import rss_mb
-from streamguard.telemetry.metrics import Metrics
-from streamguard.verdict.scores import Rejection
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,7 +54,9 @@ FRONT_END_DELAY_MS = 1000 * (HalfBand.delay + BLOCK_SAMPLES) / SAMPLE_RATE_HZ
 SOURCE = "bench"
 _HOP = round(RATE_HZ * HOP_SECONDS)
 _READY_S = 120.0
-_SETTLE_S = 5.0
+_SETTLE_S = 30.0
+_CALM_S = 1.0
+"""After legs have ended: what the fuller daemon had waiting is not the emptier one's."""
 _SEED = 20
 
 
@@ -107,38 +105,12 @@ class LoadTrial:
         return {**asdict(self), "attributed_share": round(self.attributed_share, 3)}
 
 
-class _Recording(Observation):
-    """The daemon's own observer, which also remembers every latency while it is asked to."""
-
-    def __init__(self, metrics: Metrics, clock: Clock) -> None:
-        super().__init__(metrics, clock)
-        self.is_on = False
-        self.latencies_s: list[float] = []
-        self.waits_s: list[float] = []
-        self.overload = 0
-
-    def begin(self) -> None:
-        self.is_on = True
-        self.latencies_s, self.waits_s, self.overload = [], [], 0
-
-    def result(self, leg: Leg, result: HopResult, latency_s: float) -> None:
-        super().result(leg, result, latency_s)
-        if not self.is_on or result.score is None:
-            return
-        now_s = time.monotonic() - result.received_at
-        stages = result.stages
-        work_s = stages.front_end + stages.detector + stages.head + stages.attribution
-        self.latencies_s.append(now_s)
-        self.waits_s.append(max(0.0, now_s - work_s))
-        self.overload += result.score.rejected is Rejection.OVERLOAD
-
-
 class FedDaemon(SteeredDaemon):
     """Takes events from the rig beside those of its sources, and remembers what came of them."""
 
     def __init__(self, config: Config, config_path: Path, *, share: float) -> None:
         super().__init__(config, config_path, share=share)
-        self.recording = _Recording(self.metrics, self._clock)
+        self.recording = Recording(self.metrics, self._clock)
         self.observation = self.recording
 
     async def take(self, event: SourceEvent) -> None:
@@ -157,61 +129,75 @@ class FedDaemon(SteeredDaemon):
 
 
 class LoadRig:
-    """A running daemon; :meth:`trial` gives it so many legs for a while, and takes them away."""
+    """A running daemon with live legs; :meth:`trial` brings them to a count and counts what comes.
+
+    Legs stay from one trial to the next, so that a search need not fill the daemon each time.
+    """
 
     def __init__(self, daemon: FedDaemon, serving: asyncio.Task[None]) -> None:
         self._daemon = daemon
         self._serving = serving
         self._random = random.Random(_SEED)  # noqa: S311  # phases of legs, not a secret
         self._voice = voice()
-        self._trials = 0
+        self._legs: dict[str, asyncio.Task[None]] = {}
+        self._begun = 0
+        self._has_lost = False
+        """Whether the last trial left windows behind that are not whole."""
 
     async def trial(self, legs: int, seconds: float) -> LoadTrial:
         """``legs`` at random phases; what is counted begins when each has a full window."""
-        self._trials += 1
-        names = [f"{self._trials}.{number}" for number in range(legs)]
-        begin = time.monotonic() + 0.05
-        tasks = [
-            asyncio.create_task(
-                self._speak(name, begin + self._random.random() * HOP_SECONDS), name=f"leg {name}"
-            )
-            for name in names
-        ]
-        try:
-            await self._alive(begin + (WINDOW_HOPS + 1) * HOP_SECONDS - time.monotonic())
-            before, cpu = self._daemon.stats(), time.process_time()
-            thread_before, started = _thread_cpu_s("inference"), time.monotonic()
-            self._daemon.recording.begin()
-            await self._alive(seconds)
-            self._daemon.recording.is_on = False
-            passed_s = time.monotonic() - started
-            cpu_s = time.process_time() - cpu
-            thread_s = _thread_cpu_s("inference") - thread_before
-            after, rss = self._daemon.stats(), rss_mb()
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await self._end(names)
+        await self._bring_to(legs)
+        daemon = self._daemon
+        before, cpu = daemon.stats(), time.process_time()
+        thread_before, started = _thread_cpu_s("inference"), time.monotonic()
+        daemon.recording.take()
+        daemon.recording.is_on = True
+        await self._alive(seconds)
+        daemon.recording.is_on = False
+        passed_s = time.monotonic() - started
+        cpu_s = time.process_time() - cpu
+        thread_s = _thread_cpu_s("inference") - thread_before
+        after, seen = daemon.stats(), daemon.recording.take()
         batches = after.batches - before.batches
-        seen = self._daemon.recording
         latency, wait = exact_quantiles(seen.latencies_s), exact_quantiles(seen.waits_s)
-        return LoadTrial(
+        trial = LoadTrial(
             legs=legs,
             seconds=round(passed_s, 2),
             windows=len(seen.latencies_s),
-            attributed=after.attribution.get("attributed", 0)
-            - before.attribution.get("attributed", 0),
+            attributed=_more(after.attribution, before.attribution, "attributed"),
             latency_ms=latency.as_ms() if latency else None,
             batch_wait_ms=wait.as_ms() if wait else None,
-            hops_dropped=after.dropped.get("overload", 0) - before.dropped.get("overload", 0),
+            hops_dropped=_more(after.dropped, before.dropped, "overload"),
             windows_overload=seen.overload,
-            attribution_shed=after.attribution.get("shed", 0) - before.attribution.get("shed", 0),
+            attribution_shed=_more(after.attribution, before.attribution, "shed"),
             cores_used=round(cpu_s / passed_s, 3),
             inference_share=round(thread_s / passed_s, 3),
             batch_size=round((after.processed - before.processed) / max(1, batches), 2),
-            rss_mb=round(rss, 1),
+            rss_mb=round(rss_mb(), 1),
         )
+        self._has_lost = bool(trial.hops_dropped or trial.windows_overload)
+        return trial
+
+    async def close(self) -> None:
+        """End every leg."""
+        await self._end(list(self._legs))
+
+    async def _bring_to(self, count: int) -> None:
+        """Begin or end legs, and wait until nothing of the change is left to be heard."""
+        more = count - len(self._legs)
+        if more < 0:
+            # The youngest go: so the share of those that lean to spoof stays.
+            await self._end(list(self._legs)[more:])
+        begin = time.monotonic() + 0.05
+        for _ in range(more):
+            self._begun += 1
+            name = str(self._begun)
+            due = begin + self._random.random() * HOP_SECONDS
+            self._legs[name] = asyncio.create_task(self._speak(name, due), name=f"leg {name}")
+        if more > 0 or self._has_lost:
+            await self._alive(begin + (WINDOW_HOPS + 1) * HOP_SECONDS - time.monotonic())
+        else:
+            await self._alive(_CALM_S)
 
     async def _speak(self, name: str, first_due: float) -> None:
         """One leg: half a second when it is due, until cancelled."""
@@ -232,13 +218,21 @@ class LoadRig:
         return self._voice[at : at + _HOP]
 
     async def _end(self, names: list[str]) -> None:
+        tasks = [self._legs.pop(name) for name in names]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         now = time.monotonic()
         for name in names:
             await self._daemon.take(LegEnded(name, EndReason.HANGUP, now))
             await self._daemon.take(CallEnded(name, EndReason.HANGUP, now))
         async with asyncio.timeout(_SETTLE_S + len(names) * 0.05):
-            while self._daemon.live_legs:  # noqa: ASYNC110  # legs have nothing to wait on
+            while self._has_more_legs():  # noqa: ASYNC110  # legs have nothing to wait on
                 await asyncio.sleep(0.02)
+
+    def _has_more_legs(self) -> bool:
+        """Whether an end is still to be told; a daemon that died tells none."""
+        return self._daemon.live_legs > len(self._legs) and not self._serving.done()
 
     async def _alive(self, seconds: float) -> None:
         """Wait; raises what ended the daemon meanwhile."""
@@ -263,7 +257,11 @@ async def running(pair: PairNames, share: float, most_legs: int) -> AsyncIterato
                     await asyncio.sleep(0.02)
             if serving.done():
                 await serving  # raises why
-            yield LoadRig(daemon, serving)
+            rig = LoadRig(daemon, serving)
+            try:
+                yield rig
+            finally:
+                await rig.close()
         finally:
             daemon.stop()
             await serving
@@ -285,6 +283,10 @@ def _sections(pair: PairNames, folder: Path, most_legs: int) -> dict[str, Any]:
         "inference": {"queue_hops_total": max(256, 4 * most_legs)},
         "sources": [{"name": SOURCE, "type": "rtp", "ports": [port]}],
     }
+
+
+def _more(after: Mapping[str, int], before: Mapping[str, int], key: str) -> int:
+    return after.get(key, 0) - before.get(key, 0)
 
 
 def _thread_cpu_s(name: str) -> float:

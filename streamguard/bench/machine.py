@@ -35,6 +35,23 @@ def machine() -> dict[str, Any]:
     }
 
 
+def divided() -> tuple[list[int] | None, list[int] | None]:
+    """A core for what is measured, the others for what drives it; neither where there is one."""
+    cores = sorted(os.sched_getaffinity(0))
+    return ([cores[-1]], cores[:-1]) if len(cores) > 1 else (None, None)
+
+
+def hold_to(cores: str | None) -> None:
+    """Hold this process to cores, numbers with commas; None: as it is."""
+    if cores is not None:
+        os.sched_setaffinity(0, [int(core) for core in cores.split(",")])
+
+
+def cores_option(cores: list[int] | None) -> tuple[str, ...]:
+    """As :func:`hold_to` takes it on a command line."""
+    return () if cores is None else ("--cores", ",".join(map(str, cores)))
+
+
 def gpus() -> list[str]:
     """Names and drivers as the vendor's tool tells them; empty where there is none."""
     tool = shutil.which("nvidia-smi")

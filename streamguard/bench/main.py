@@ -11,15 +11,16 @@ from streamguard.bench.compare import differences, print_differences, read_repor
 from streamguard.bench.options import BenchOptions
 from streamguard.bench.plot import plot_report
 from streamguard.bench.report import Measured, report_of
-from streamguard.bench.rtp import measure_idle, rtp_capacity
+from streamguard.bench.rtp import FIRST_LEGS, measure_idle, rtp_capacity
 from streamguard.bench.rtp_rig import RigQuestion
 from streamguard.bench.table import print_report
 from streamguard.bench.target import measure_target
-from streamguard.clock import HOP_SECONDS, WINDOW_HOPS
 from streamguard.console import say_json
 
 _BASELINE_SHARE = 0.4
 """Of the measuring time of a target, for each baseline: it takes a hundred times as long."""
+_RTP_SHARE = 0.5
+"""Where the search over RTP begins: legs by those that the engine stage held on one core."""
 
 
 def bench(options: BenchOptions, *, as_json: bool) -> int:
@@ -44,10 +45,18 @@ def _measure(console: Console, options: BenchOptions) -> Measured:
     reference, ort = measure_baselines(console, _BASELINE_SHARE * options.seconds)
     rtp = idle = None
     if options.capacity:
-        question = RigQuestion(options.pair(options.engines[0]), options.attributed_share)
+        question = RigQuestion(
+            options.pair(options.engines[0]), options.attributed_share, options.latency_budget_ms
+        )
         idle = measure_idle(console, question)
-        # Legs of the sender have no window yet for the first 3 s: that is part of each trial.
-        rtp = rtp_capacity(console, question, options.trial_s + WINDOW_HOPS * HOP_SECONDS)
+        one_core = targets[0].one_core
+        rtp = rtp_capacity(
+            console,
+            question,
+            options.trial_s,
+            search_s=options.search_s,
+            first=max(1, round(_RTP_SHARE * one_core.legs)) if one_core else FIRST_LEGS,
+        )
     return Measured(targets, reference, ort, rtp, idle)
 
 

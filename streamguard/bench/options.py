@@ -22,8 +22,10 @@ class BenchOptions:
     engines: tuple[str, ...] = (DEFAULT_TARGET,)
     seconds: float = 12.0
     """Measuring time of the stages of one target."""
-    trial_s: float = 3.0
-    """Length of one count of legs in a search for capacity."""
+    trial_s: float = 2.5
+    """Length of one count of legs in a search for capacity, once each has a full window."""
+    search_s: float = 30.0
+    """No trial of a search begins later: what was held by then is the answer."""
     latency_budget_ms: float = LATENCY_BUDGET_MS
     """For the 99th percentile from the last sample of a hop to its verdict."""
     attributed_share: float = ATTRIBUTED_SHARE

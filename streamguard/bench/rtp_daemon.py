@@ -1,6 +1,7 @@
 """The near end of ``bench --source rtp``: the daemon itself, in a process of its own.
 
-Beside serving it tells its parent how late its event loop is; the rest is in ``/status``.
+Beside serving it tells its parent what its windows were and how late its event loop is; the rest is
+in ``/status``.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from streamguard.audio.frames import RawBlock
+from streamguard.bench.machine import hold_to
+from streamguard.bench.recording import Recording
 from streamguard.bench.steered import SteeredDaemon
+from streamguard.clock import SystemClock
 from streamguard.config import load_config
 from streamguard.demo.child import end_of_input, tell
 from streamguard.inference.handover import ScorerLike
@@ -58,28 +62,41 @@ class _IngestOnly(SteeredDaemon):
         return _Deaf()
 
 
-async def _tell_lags() -> None:
-    """What every timer and socket of the loop waits, sampled; until cancelled."""
+async def _tell_what_is_heard(recording: Recording) -> None:
+    """Verdicts, and what every timer and socket of the loop waits (sampled); until cancelled."""
     loop = asyncio.get_running_loop()
-    lags_ms: list[float] = []
+    recording.is_on = True
     while True:
-        due = loop.time() + LAG_S
-        await asyncio.sleep(LAG_S)
-        lags_ms.append(round(1000 * max(0.0, loop.time() - due), 2))
-        if len(lags_ms) * LAG_S >= REPORT_S:
-            tell("lags", ms=lags_ms)
-            lags_ms = []
+        lags_s: list[float] = []
+        while len(lags_s) * LAG_S < REPORT_S:
+            due = loop.time() + LAG_S
+            await asyncio.sleep(LAG_S)
+            lags_s.append(max(0.0, loop.time() - due))
+        heard = recording.take()
+        tell(
+            "heard",
+            lags_ms=_ms(lags_s),
+            verdicts_ms=_ms(heard.latencies_s),
+            rejected=heard.rejected,
+            overload=heard.overload,
+            lost_s=round(heard.lost_s, 4),
+        )
+
+
+def _ms(seconds: Sequence[float]) -> list[float]:
+    return [round(1000 * one, 2) for one in seconds]
 
 
 async def _serve(config_path: Path, *, share: float, ingest_only: bool) -> None:
     config = load_config(config_path)
     kind = _IngestOnly if ingest_only else SteeredDaemon
     daemon = kind(config, config_path, share=share)
-    lags = asyncio.create_task(_tell_lags(), name="lags")
+    recording = daemon.observation = Recording(daemon.metrics, SystemClock())
+    heard = asyncio.create_task(_tell_what_is_heard(recording), name="what is heard")
     serving = asyncio.create_task(daemon.serve(), name="daemon")
     over = asyncio.create_task(end_of_input(), name="end of input")
     await asyncio.wait({serving, over}, return_when=asyncio.FIRST_COMPLETED)
-    lags.cancel()
+    heard.cancel()
     over.cancel()
     daemon.stop()
     await serving
@@ -90,7 +107,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("config", type=Path)
     parser.add_argument("--share", type=float, default=0.0, help="of legs that lean to spoof")
     parser.add_argument("--ingest-only", action="store_true")
+    parser.add_argument("--cores", help="that it is held to")
     options = parser.parse_args(argv)
+    hold_to(options.cores)
     allow_many_sockets()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(_serve(options.config, share=options.share, ingest_only=options.ingest_only))

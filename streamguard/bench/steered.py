@@ -50,8 +50,8 @@ class SteeredScorer(Scorer):
 
     def _leans(self, leg: str) -> bool:
         if leg not in self._leaning:
-            before = len(self._leaning)
-            self._leaning[leg] = int((before + 1) * self.share) > int(before * self.share)
+            leaning = sum(self._leaning.values())
+            self._leaning[leg] = leaning < int((len(self._leaning) + 1) * self.share)
         return self._leaning[leg]
 
     def _steered(self, draft: Draft, row: Row) -> Row:

@@ -100,8 +100,14 @@ def _load_line(where: str, found: Mapping[str, Any], report: Mapping[str, Any]) 
         f"{where.replace('_', ' ')}: {found['legs']} live legs at random phases, verdict p99 "
         f"{p99} ({budget}), {100 * best['attributed_share']:.0f} % of windows attributed, "
         f"batches of {best['batch_size']:.1f}, {best['cores_used']:.2f} cores used, "
-        f"{best['hops_dropped']} hops dropped"
+        f"{best['hops_dropped']} hops dropped{_too_many(found)}"
     )
+
+
+def _too_many(found: Mapping[str, Any]) -> str:
+    """How far above the answer the lowest count is that failed."""
+    failed = found["first_failed"]
+    return f"; {failed['legs']} were too many" if failed and found["best"] else ""
 
 
 def _print_baselines(console: Console, report: Mapping[str, Any]) -> None:

@@ -41,6 +41,8 @@ SAME_ENCODER = "same_networks_features_encoder"
 SAME_HEADS = "same_networks_heads"
 BATCH_WAIT = "batch_wait"
 _MEMORY_LEGS = 100
+_FIRST_LOAD = 0.7
+"""Where a search begins: the share of a core that the stages alone would take."""
 _SAME_SHARE = 0.25
 """Of the measuring time, for the same networks as the baselines."""
 
@@ -126,13 +128,14 @@ def measure_target(console: Console, options: BenchOptions, engine: str) -> Targ
     result = TargetResult(engine, facts, stages, None, None)
     one_core = all_cores = None
     if options.capacity:
-        half_busy = 0.5 * HOP_SECONDS / result.cascade_s(options.attributed_share)
+        busy = _FIRST_LOAD * HOP_SECONDS / result.cascade_s(options.attributed_share)
         question = LoadQuestion(
             options.pair(engine),
             options.attributed_share,
             options.latency_budget_ms,
             options.trial_s,
-            first_legs=round(half_busy),
+            options.search_s,
+            first_legs=round(busy),
         )
         one_core = engine_capacity(console, question, one_core=True)
         beyond = dataclasses.replace(question, first_legs=max(1, one_core.legs))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from streamguard.audio.frames import RawBlock
 from streamguard.errors import StreamguardError
 from streamguard.inference.lanes import Lanes
 from streamguard.inference.scorer import HopResult, Models
+from streamguard.verdict.scores import Rejection
 
 
 class ScorerLike(Protocol):
@@ -45,7 +46,7 @@ class WorkerStats:
     """Results that the event loop has not taken yet."""
     batches: int
     backlogs: int
-    """Batches behind which a whole further batch of live audio waited."""
+    """Late batches behind which a whole further batch of live audio waited."""
     late: int
     """Windows of live legs that came after their deadline and were not used."""
     batch_sizes: Mapping[int, int]
@@ -96,3 +97,21 @@ class Shared:
     busy_since: float | None = None
     scorer_counts: Mapping[str, int] = field(default_factory=dict)
     attribution_counts: Mapping[str, int] = field(default_factory=dict)
+
+
+def rejected(result: HopResult) -> HopResult:
+    """The same, as a window that abstains for overload."""
+    assert result.score is not None
+    score = replace(result.score, rejected=Rejection.OVERLOAD, new_hops=0, attribution=None)
+    return replace(result, score=score)
+
+
+def settle(future: asyncio.Future[None], error: BaseException | None = None) -> None:
+    """Say that it is done, or what went wrong; nothing if that was said already."""
+    if future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)
+        future.exception()  # an owner that was cancelled meanwhile never asks: that is no error

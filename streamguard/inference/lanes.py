@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from dataclasses import dataclass, field, replace
 
@@ -60,6 +61,11 @@ class Batch:
     """Blocks of live legs that stay behind."""
     live: frozenset[str]
     """Legs among the blocks that do not wait for us."""
+
+    @property
+    def oldest(self) -> float:
+        """When the first of their blocks was received; infinite where there is none."""
+        return min((b.received_at for b in self.blocks if b.leg in self.live), default=math.inf)
 
 
 class Lanes:
@@ -164,8 +170,7 @@ class Lanes:
                 self.closing -= 1
         self.depth -= taken
         self.taken += taken
-        waiting = sum(len(lane.blocks) for lane in self._lanes.values() if lane.live)
-        return Batch(tuple(blocks), taken, tuple(closed), waiting, frozenset(live))
+        return Batch(tuple(blocks), taken, tuple(closed), self._live_waiting(), frozenset(live))
 
     def abandon(self, reason: str) -> None:
         """Drop everything that waits."""
@@ -175,6 +180,11 @@ class Lanes:
         self._turns.clear()
         self._resting.clear()
         self._firm.clear()
+
+    def _live_waiting(self) -> int:
+        """Asked with every batch: of many open legs, few have something waiting."""
+        lanes = (self._lanes[leg] for legs in (self._turns, self._resting) for leg in legs)
+        return sum(len(lane.blocks) for lane in lanes if lane.live)
 
     def _wake(self, leg: str) -> None:
         if leg not in self._turns:

@@ -84,14 +84,17 @@ class Network:
         for state in self._state:
             inputs[state.source] = np.stack([row[state.source] for row in states])
         out = self.engine.run(self._body, inputs)
+        finite = np.ones(len(samples), dtype=np.bool_)
+        for x in out.values():
+            finite &= np.isfinite(x.reshape(len(x), -1)).all(axis=1)
         # A row is copied: a view would keep the batch alive as long as one window needs it.
         return [
             HopOutput(
                 parts={name: out[name][i].copy() for name in self._sums},
                 state={state.source: out[state.target][i].copy() for state in self._state},
-                finite=all(bool(np.isfinite(x[i]).all()) for x in out.values()),
+                finite=is_finite,
             )
-            for i in range(len(samples))
+            for i, is_finite in enumerate(finite.tolist())
         ]
 
     def windows(self, windows: Sequence[Sequence[Row]]) -> list[Row]:
@@ -122,7 +125,10 @@ class Network:
 
 def _total(parts: Sequence[Row]) -> Row:
     """Sums of sums, in float64: six additions must not depend on their order."""
-    return {
-        name: np.stack([part[name] for part in parts]).sum(axis=0, dtype=np.float64).astype("f4")
-        for name in parts[0]
-    }
+    total: Row = {}
+    for name, first in parts[0].items():
+        sum_ = first.astype(np.float64)
+        for part in parts[1:]:
+            sum_ += part[name]
+        total[name] = sum_.astype(np.float32)
+    return total

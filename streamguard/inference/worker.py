@@ -8,21 +8,29 @@ import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
 from streamguard.audio.frames import RawBlock
 from streamguard.errors import EngineError, StreamguardError
-from streamguard.inference.handover import Delivery, ScorerLike, Shared, Swap, WorkerStats
+from streamguard.inference.handover import (
+    Delivery,
+    ScorerLike,
+    Shared,
+    Swap,
+    WorkerStats,
+    rejected,
+    settle,
+)
 from streamguard.inference.lanes import Batch, Lanes
 from streamguard.inference.leg import HopKind
 from streamguard.inference.scorer import HopResult, Models
 from streamguard.inference.settings import InferenceSettings
-from streamguard.verdict.scores import Rejection
 
 logger = logging.getLogger(__name__)
 
 MAX_UNDELIVERED = 256
 """Results that may wait for the event loop; then the thread waits, and the lanes fill."""
+SHED_AFTER_S = 0.05
+"""A hop that has waited so long is late; a tenth of the time in which the next one is heard."""
 ABANDON_SHARE = 0.25
 """Of a stop budget, kept for what follows when draining takes too long."""
 
@@ -215,9 +223,9 @@ class InferenceWorker:
                     self._changed.notify()
             for leg in delivery.ended:
                 if (closing := self._closing.pop(leg, None)) is not None:
-                    _settle(closing)
+                    settle(closing)
             if delivery.swapped is not None:
-                _settle(delivery.swapped, delivery.error)
+                settle(delivery.swapped, delivery.error)
 
     def _delivery_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -226,9 +234,6 @@ class InferenceWorker:
     def _receive(self, delivery: Delivery) -> None:
         self._inbox.append(delivery)
         self._arrived.set()
-
-    def _is_ready(self) -> None:
-        _settle(self._ready)
 
     def _thread_ended(self, error: BaseException | None) -> None:
         self._thread_done.set_result(None)
@@ -248,13 +253,13 @@ class InferenceWorker:
 
     def _release(self, error: BaseException) -> None:
         """Nothing more comes: whoever waits for it must not wait for ever."""
-        _settle(self._ready, error)
+        settle(self._ready, error)
         with self._changed:
             swap, self._shared.swap = self._shared.swap, None
         if swap is not None:
-            _settle(swap.done, error)
+            settle(swap.done, error)
         for closing in self._closing.values():
-            _settle(closing)
+            settle(closing)
         self._closing.clear()
         self._room.set()
         self._over.set()
@@ -277,7 +282,7 @@ class InferenceWorker:
         scorer = self._make_scorer()
         try:
             scorer.warm_up()
-            self._post(self._is_ready)
+            self._post(settle, self._ready)
             while (job := self._next_job()) is not None:
                 if isinstance(job, Swap):
                     self._replace(scorer, job)
@@ -318,8 +323,7 @@ class InferenceWorker:
     def _score(self, scorer: ScorerLike, batch: Batch) -> None:
         if self._waiting:
             self._post(self._room.set)
-        # Attribution gives way while a whole batch more of live audio waits behind this one.
-        shed = batch.live_waiting >= self._settings.max_batch
+        shed = self._is_behind(batch)
         started = time.perf_counter()
         results = scorer.process(batch.blocks, shed_attribution=shed)
         results, late = self._in_time(results, batch.live)
@@ -342,6 +346,12 @@ class InferenceWorker:
             shared.attribution_counts = dict(scorer.attribution_counts)
         self._post(self._receive, Delivery(results=tuple(results), ended=batch.closed))
 
+    def _is_behind(self, batch: Batch) -> bool:
+        """Whether attribution gives way: a whole batch more waits behind this one, which is late.
+        Many hops at once are no overload: calls begin at any time, and that is over unnoticed."""
+        enough = batch.live_waiting >= self._settings.max_batch
+        return enough and self._now() - batch.oldest > SHED_AFTER_S
+
     def _in_time(
         self, results: list[HopResult], live: frozenset[str]
     ) -> tuple[list[HopResult], int]:
@@ -360,7 +370,7 @@ class InferenceWorker:
         if not any(late):
             return results, 0
         used = [
-            _rejected(result) if is_late else result
+            rejected(result) if is_late else result
             for result, is_late in zip(results, late, strict=True)
         ]
         return used, sum(late)
@@ -387,20 +397,3 @@ class InferenceWorker:
             self._loop.call_soon_threadsafe(callback, *args)
         except RuntimeError:  # the loop is closed: its owner gave up on this thread
             logger.warning("the thread %s outlived its event loop", self._name)
-
-
-def _rejected(result: HopResult) -> HopResult:
-    """The same, as a window that abstains for overload."""
-    assert result.score is not None
-    score = replace(result.score, rejected=Rejection.OVERLOAD, new_hops=0, attribution=None)
-    return replace(result, score=score)
-
-
-def _settle(future: asyncio.Future[None], error: BaseException | None = None) -> None:
-    if future.done():
-        return
-    if error is None:
-        future.set_result(None)
-    else:
-        future.set_exception(error)
-        future.exception()  # an owner that was cancelled meanwhile never asks: that is no error

@@ -125,10 +125,15 @@ async def test_a_greedy_leg_does_not_hold_up_another() -> None:
     assert scorer.batches[1][:2] == [("greedy", 0), ("modest", 0)]
 
 
-async def test_attribution_is_shed_only_while_another_live_batch_waits() -> None:
+@pytest.mark.parametrize(
+    ("late_s", "shed"), [(0.06, [False, True, False, False]), (0.04, [False] * 4)]
+)
+async def test_attribution_is_shed_only_while_another_live_batch_waits_behind_a_late_one(
+    late_s: float, shed: list[bool]
+) -> None:
     results, scorer = Results(), GatedScorer()
     settings = InferenceSettings(max_batch=2, max_wait_ms=1.0)
-    async with running(lambda: scorer, results, settings) as worker:
+    async with running(lambda: scorer, results, settings, now_s=0.5 + late_s) as worker:
         scorer.gate.clear()
         worker.submit_nowait(block("a", 0))
         await until(scorer.entered.is_set)
@@ -141,7 +146,7 @@ async def test_attribution_is_shed_only_while_another_live_batch_waits() -> None
         [("c", 1), ("d", 1)],
         [("e", 1)],
     ]
-    assert scorer.shed == [False, True, False, False]
+    assert scorer.shed == shed
 
 
 async def test_two_legs_at_once_score_as_each_alone() -> None:
