@@ -4,7 +4,8 @@ For every row of ``tools/gallery/rows.yaml``: train (or take a committed bundle)
 parameters and processor time per hop, score on the validation sources (``--role``; with ``--split``
 the text's training on some attacks and test on others). What is done is skipped, an
 interrupted training goes on, a row that fails is reported and the others go on. ``--out`` gets a
-run folder and a JSON file per row; ``--page`` gets the table, with two pictures beside it.
+run folder and a JSON file per row; ``--page`` gets the table, with two pictures beside it, or
+``--section`` one table of the chosen rows.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from tools.gallery.scores import Listening, score
 from tools.gallery.table import (
     DONE,
     FAILED,
+    MAKER,
     Result,
     markdown,
     put_between,
@@ -111,7 +113,7 @@ def fill_row(bench: Bench, row: Row) -> Result:
     if row.bundle is not None:
         return {**result, "trained": None, **_measured(bench, row, find_bundle(row.bundle))}
     if row.name in bench.material.given:
-        trained = trained_before(bench.checkpoint(row))
+        trained = trained_before(row, bench.checkpoint(row))
     else:
         init = None if row.init is None else bench.checkpoint(bench.gallery.named(row.init))
         trained = train_row(row, bench.material, bench.run_folder(row), init)
@@ -160,6 +162,13 @@ def chosen_rows(gallery: Gallery, names: Sequence[str] | None, source: Path) -> 
     return [row for row in gallery.rows if row.name in wanted]
 
 
+def write_section(out: Path, gallery: Gallery, rows: Sequence[Row], page: Path, name: str) -> None:
+    """Only these rows into a part of a page, under its name; the texts reported nothing of it."""
+    chosen = tuple(dataclasses.replace(row, group=name, reported="") for row in rows)
+    text = markdown(Gallery(gallery.baseline, chosen), read_results(out, gallery))
+    put_between(page, text, f"{MAKER}, {name}")
+
+
 def write_page(out: Path, gallery: Gallery, page: Path) -> None:
     """The table so far into a page, and the pictures beside it."""
     results = read_results(out, gallery)
@@ -184,6 +193,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, default=Path("runs/gallery"), help="runs and results")
     parser.add_argument("--page", type=Path, help="Markdown page that gets the table")
+    parser.add_argument("--section", metavar="NAME", help="of a part of the page, for these rows")
     parser.add_argument("--list", action="store_true", help="list the rows and what is done")
     parser.add_argument("--split", type=Path, default=DEFAULT_SPLIT)
     parser.add_argument("--role", choices=ROLES, default="validation", help="what is scored")
@@ -213,7 +223,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for result in results:
         if result["status"] == FAILED:
             print(f"{result['name']}: failed: {result['error']}")
-    if options.page is not None:
+    if options.page is not None and options.section is not None:
+        write_section(options.out, gallery, rows, options.page, options.section)
+    elif options.page is not None:
         write_page(options.out, gallery, options.page)
     return int(any(result["status"] == FAILED for result in results))
 

@@ -43,7 +43,7 @@ _FRAMES_PER_HOP = 50
 _FRAME_CENTRE = 40
 """Samples by which the middle of a 25 ms frame lies before the 10 ms that it belongs to."""
 _SPECTRUM_FFT = 512
-_HIGH_HZ = 4000.0
+HIGH_HZ = 4000.0
 _SAME_LOGIT = 0.02
 
 
@@ -165,7 +165,7 @@ def numbers(explained: Explained) -> dict[str, Any]:
 def high_share(saliency: Saliency, centres_hz: np.ndarray[Any, np.dtype[np.float64]]) -> float:
     """Share of absolute SHAP in bands above 4 kHz, where a telephone has none."""
     by_band = np.abs(saliency.shap_bands).sum(axis=0)
-    return float(by_band[centres_hz > _HIGH_HZ].sum() / max(by_band.sum(), 1e-12))
+    return float(by_band[centres_hz > HIGH_HZ].sum() / max(by_band.sum(), 1e-12))
 
 
 def verdict_share(saliency: Saliency) -> float:

@@ -16,9 +16,9 @@ from tools import benchmark_models, trainer
 from tools.benchmark_models import Bench, chosen_rows, main
 from tools.data import DataError
 from tools.gallery.rows import Gallery, Row, read_gallery
-from tools.gallery.runs import Material, export_row, train_row
+from tools.gallery.runs import Material, export_row, train_row, trained_before
 from tools.gallery.scores import Listening
-from tools.gallery.table import BEGIN, END
+from tools.gallery.table import marks
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(120)]
 MODELS = Path(__file__).parents[2] / "models"
@@ -50,13 +50,15 @@ def test_rows_are_filled_skipped_when_done_and_fail_alone(
         "- {name: gru, title: GRU, group: G, recipe: cnn_lstm/comparison.yaml, epochs: 2,"
         f" set: {{network.recurrent: gru, network.convolutions: false, {SMALL}}}}}\n"
     )
-    page.write_text(f"Prose.\n{BEGIN}\n{END}\n")
+    begin, end = marks()
+    of_part = "\n".join(marks("tools.benchmark_models, again"))
+    page.write_text(f"Prose.\n{begin}\n{end}\n{of_part}\n")
     words = ["--data", str(data), "--table", str(table), "--out", str(out), "--page", str(page)]
     words += ["--split", str(data / "split.yaml"), "--cache", str(tmp_path / "cache")]
     words += ["--budget", "0.001"]  # of which even four epochs of a batch take more
 
     assert main(words) == 1
-    assert "bad: failed: ValueError: network.recurrent: 'abacus'" in capsys.readouterr().out
+    assert "Error: network.recurrent: 'abacus'" in capsys.readouterr().out
     result: dict[str, Any] = json.loads((out / "rows" / "gru.json").read_text())
     assert result["trained"]["epochs"] == 2
     assert result["trained"]["crops"] == 16  # one batch of eight crops, twice
@@ -65,17 +67,22 @@ def test_rows_are_filled_skipped_when_done_and_fail_alone(
     assert result["parameters"] > 10_000
     assert 0.0 <= result["scores"]["direct"]["eer"] <= 1.0
     text = page.read_text()
-    assert "| GRU |" in text
+    assert text.count("| GRU |") == 1
     assert "Bad: failed" in text
-    assert (tmp_path / "gallery" / "detection_cost.png").exists()
+    picture = tmp_path / "gallery" / "detection_cost.png"
+    assert picture.exists()
+    picture.unlink()
 
     def refuse(*_: object) -> None:
         raise AssertionError("trained again")
 
     with monkeypatch.context() as patch:
         patch.setattr(benchmark_models, "train_row", refuse)
-        assert main([*words, "--rows", "gru"]) == 0
+        assert main([*words, "--rows", "gru", "--section", "again"]) == 0
         assert "done already" in capsys.readouterr().out
+    assert page.read_text().count("| GRU |") == 2
+    assert "### again" in page.read_text()
+    assert not picture.exists()
 
     # A finished training is not repeated, even where its result is lost.
     (run,) = (out / "runs").iterdir()
@@ -86,6 +93,17 @@ def test_rows_are_filled_skipped_when_done_and_fail_alone(
     again = train_row(read_gallery(table).named("gru"), material, run, None)
     assert dataclasses.asdict(again) == result["trained"]
     assert (run / "best.pt").read_bytes() == before
+
+    # Measured as a checkpoint that was trained beforehand, it is as short of the recipe as it was.
+    words = words[:-2]
+    assert main([*words, "--rows", "gru", "--checkpoint", f"gru={run / 'best.pt'}"]) == 0
+    given = json.loads((out / "rows" / "gru.json").read_text())["trained"]
+    assert (given["crops"], given["planned_crops"]) == (16, 32)
+    assert given["why"] == "cut short of the recipe"
+    (run / "history.csv").unlink()
+    again = trained_before(read_gallery(table).named("gru"), run / "best.pt")
+    assert not again.converged
+    assert "not kept" in again.why
 
 
 def test_a_row_comes_with_the_row_whose_weights_it_begins_with() -> None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from models.cnn_lstm.network import build
 from tests.tools.clips import buzz
 from tools.explain import explain_file, main
 from tools.explanation import saliency
+from tools.explanation.picture import draw, draw_comparison
 from tools.training import load_recipe, save_checkpoint
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(120)]
@@ -84,6 +88,30 @@ def test_networks_on_several_features_stand_beside_each_other(
     assert "| MFCC (mfcc) |" in said
     assert "| GFCC (gfcc) |" in said
     assert (tmp_path / "voice-1s-comparison.png").exists()
+
+
+def test_titles_stay_inside_the_picture_whatever_a_file_is_called(
+    tmp_path: Path, voice_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Figure] = []
+
+    def keep(figure: Figure, *_: object, **__: object) -> None:
+        figure.draw_without_rendering()
+        drawn.append(figure)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    found = explain_file(voice_file, 1.0, _run(tmp_path, "mfcc"))
+    named = replace(found, file="0123456789" * 20 + ".flac", run="abcdefghij" * 20)
+    draw(named, tmp_path / "one.png")
+    draw_comparison([named, named], tmp_path / "two.png")
+    for figure in drawn:
+        titles = [text for text in figure.findobj(Text) if "01234" in text.get_text()]
+        titles += [text for text in figure.findobj(Text) if "abcde" in text.get_text()]
+        assert len(titles) >= 2
+        for title in titles:
+            box = title.get_window_extent()
+            assert box.x0 >= 0
+            assert box.x1 <= figure.bbox.x1
 
 
 def test_a_window_starts_where_its_frames_lie_in_the_file(tmp_path: Path) -> None:

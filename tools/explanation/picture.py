@@ -28,6 +28,8 @@ _POINTER = "#ffd600"
 _FLOOR_DB = 70.0
 _LINE = 150
 """Characters of the sentences below a picture."""
+_NAME = 60
+"""Characters of a name in a title."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,8 +108,8 @@ def draw(explained: Explained, path: Path) -> None:
     figure: Figure = Figure(figsize=(10.5, 2.0 + 2.35 * rows), layout="constrained")
     axes: list[Axes] = list(figure.subplots(rows, 1, sharex=True))
     figure.suptitle(
-        f"{explained.file}, {explained.start_s:.2f}–{explained.end_s:.2f} s, {plane.name} network"
-        f" {explained.run}\n{explained.verdict()}",
+        f"{_short(explained.file)}, {explained.start_s:.2f}–{explained.end_s:.2f} s\n{plane.name}"
+        f" network {_short(explained.run)}: {explained.verdict()}",
         fontsize=12,
         color=INK,
         x=0.01,
@@ -136,8 +138,8 @@ def draw_comparison(items: Sequence[Explained], path: Path) -> None:
     axes: list[Axes] = list(figure.subplots(len(items) + 1, 1, sharex=True))
     first = items[0]
     figure.suptitle(
-        f"{first.file}, {first.start_s:.2f}–{first.end_s:.2f} s: the same window by"
-        f" {len(items)} networks\nSHAP values of the bands: red speaks for synthetic, blue for bona"
+        f"{_short(first.file)}, {first.start_s:.2f}–{first.end_s:.2f} s\nThe same window by"
+        f" {len(items)} networks. SHAP values of the bands: red speaks for synthetic, blue for bona"
         " fide",
         fontsize=12,
         color=INK,
@@ -147,7 +149,9 @@ def draw_comparison(items: Sequence[Explained], path: Path) -> None:
     _spectrogram(figure, axes[0], first, marks=False)
     for axis, item in zip(axes[1:], items, strict=True):
         _bands(figure, axis, item)
-        axis.set_title(f"{item.plane.name} ({item.run}): {item.verdict()}", fontsize=9, loc="left")
+        axis.set_title(
+            f"{item.plane.name} ({_short(item.run)}): {item.verdict()}", fontsize=9, loc="left"
+        )
     axes[-1].set_xlabel("seconds in the file")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=_DPI)
@@ -240,6 +244,14 @@ def _coefficients(figure: Figure, axes: Axes, explained: Explained) -> None:
         f"SHAP values of the {explained.plane.name} coefficients (no frequency axis)", fontsize=9,
         loc="left",
     )  # fmt: skip
+
+
+def _short(name: str) -> str:
+    """A name that fits into a title: its beginning and its end."""
+    if len(name) <= _NAME:
+        return name
+    half = (_NAME - 1) // 2
+    return f"{name[:half]}…{name[-half:]}"
 
 
 def _pct(share: float) -> str:

@@ -82,13 +82,24 @@ def _scatter(points: Sequence[_Point], label: str, path: Path) -> None:
     _label(axes, points)
     axes.set_xlabel("processor milliseconds per hop of 0.5 s, one thread, ONNX Runtime fp32 (log)")
     axes.set_ylabel(label)
-    axes.set_title("Cost against quality (hollow: had not converged)", color=INK, loc="left")
+    axes.set_title(
+        "Cost against quality (filled: converged, or as committed; hollow: had not converged)",
+        color=INK,
+        loc="left",
+        fontsize=11,
+    )
     axes.grid(color=GRID, zorder=0)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    for which in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        which(_plain)
     figure.legend(frameon=False, fontsize=8, loc="outside lower left", ncols=3)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=_DPI)
+
+
+def _plain(value: float, _: object) -> str:
+    """1, 2, 3 and 5 of a decade: more would stand on one another."""
+    return f"{value:g}" if f"{value:e}"[0] in "1235" else ""
 
 
 def _label(axes: Axes, points: Sequence[_Point]) -> None:

@@ -17,9 +17,10 @@ import torch
 from tools.bundle_writer import sha256_of
 from tools.export import trained_model, write_system
 from tools.gallery.rows import Row
+from tools.section import section
 from tools.train import prepare
 from tools.trainer import RECONSTRUCTION, TrainSettings
-from tools.training import CheckpointError, Recipe, load_checkpoint, load_recipe, recipe_sha256
+from tools.training import Recipe, load_checkpoint, load_recipe, recipe_sha256
 
 FLAT = 0.005
 """Improvement of the mean validation error (a share) that is none."""
@@ -30,7 +31,10 @@ _FEWEST_EPOCHS = 4
 _HELD_EVERY = 4
 """With a budget every so many validation clips judge an epoch: half of it would go there else."""
 _REHEARSED_STEPS = 6
+_BANK_PER_MINUTE = 1024
+"""Crops of a budget's bank of features, whatever the machine: rows share it."""
 _PLAN = "plan.json"
+_BEFOREHAND = "trained beforehand"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,8 @@ class Material:
     budget_minutes: float | None = None
     """Of processor time on a CPU, of the clock on a GPU; None for the recipe's epochs."""
     given: Mapping[str, Path] = field(default_factory=dict)
-    """Checkpoints of rows that were trained beforehand, with ``history.csv`` beside them."""
+    """Checkpoints of rows that were trained beforehand; without ``history.csv`` beside one nobody
+    knows whether it had converged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,23 +115,43 @@ def train_row(row: Row, material: Material, run: Path, init: Path | None) -> Tra
     return _summary(run, recipe, wanted, _device_name(material.device))
 
 
-def trained_before(checkpoint: Path) -> Trained:
-    """The same of a run that lies there finished. Raises CheckpointError."""
-    recipe = load_checkpoint(checkpoint)["recipe"]
+def trained_before(row: Row, checkpoint: Path) -> Trained:
+    """The same of a run that lies there finished, held against the row's recipe as well.
+
+    Raises CheckpointError.
+    """
+    state = load_checkpoint(checkpoint)
+    recipe = state["recipe"]
     if not (checkpoint.parent / "history.csv").is_file():
-        raise CheckpointError(checkpoint, "there is no history.csv beside it")
-    return _summary(checkpoint.parent, recipe, recipe, "trained beforehand")
+        wanted = recipe_of(row)
+        return Trained(
+            epochs=state["epoch"],
+            planned_epochs=wanted["train"]["epochs"],
+            crops=state["epoch"] * recipe["train"]["crops_per_epoch"],
+            planned_crops=_crops(wanted),
+            best_epoch=state["epoch"],
+            converged=False,
+            why="trained beforehand, and how it went was not kept",
+            seconds=0.0,
+            device=_BEFOREHAND,
+        )
+    return _summary(checkpoint.parent, recipe, recipe_of(row), _BEFOREHAND)
 
 
 def _summary(run: Path, recipe: Recipe, wanted: Recipe, device: str) -> Trained:
     rows = read_history(run / "history.csv")
-    errors = validation_errors(rows, TrainSettings(**recipe["train"]).kept["best"])
+    errors = validation_errors(
+        rows, section(TrainSettings, "train", recipe.get("train")).kept["best"]
+    )
+    bank, planned_bank = _bank(recipe), _bank(wanted)
     converged, why = judge_convergence(
         errors,
-        cut=_crops(recipe) < _crops(wanted),
+        cut=_crops(recipe) < _crops(wanted) or bank < planned_bank,
         stopped=len(rows) < recipe["train"]["epochs"],
         loss=recipe["task"] == RECONSTRUCTION,
     )
+    if bank < planned_bank:
+        why += f", a bank of {bank:,} crops for {planned_bank:,}"
     return Trained(
         epochs=len(rows),
         planned_epochs=wanted["train"]["epochs"],
@@ -205,11 +230,18 @@ def _crops(recipe: Recipe) -> int:
     return int(recipe["train"]["epochs"] * recipe["train"]["crops_per_epoch"])
 
 
+def _bank(recipe: Recipe) -> int:
+    return int(recipe["train"].get("bank", 0))
+
+
 def _planned(row: Row, recipe: Recipe, material: Material, run: Path, init: Path | None) -> Recipe:
     """The recipe with as many epochs as the budget has room for; the plan is kept in the run."""
     if material.budget_minutes is None:
         return recipe
     plan = run / _PLAN
+    if bank := _bank(recipe):  # to fill it costs more than the training does
+        smaller = max(recipe["train"]["batch"], round(_BANK_PER_MINUTE * material.budget_minutes))
+        recipe = {**recipe, "train": {**recipe["train"], "bank": min(bank, smaller)}}
     if not plan.exists():
         with tempfile.TemporaryDirectory() as scratch:
             trainer = prepare(

@@ -11,8 +11,7 @@ from tools.data import DataError
 from tools.evaluation.tables import NONE, number, percent, table
 from tools.gallery.rows import Gallery, Row
 
-BEGIN = "<!-- made by tools.benchmark_models: begin -->"
-END = "<!-- made by tools.benchmark_models: end -->"
+MAKER = "tools.benchmark_models"
 ROWS_FOLDER = "rows"
 DONE, FAILED = "done", "failed"
 
@@ -68,14 +67,20 @@ def markdown(gallery: Gallery, results: Mapping[str, Result]) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def put_between(page: Path, text: str) -> None:
+def marks(maker: str = MAKER) -> tuple[str, str]:
+    """What stands before and behind a part of a page that is not written by hand."""
+    return f"<!-- made by {maker}: begin -->", f"<!-- made by {maker}: end -->"
+
+
+def put_between(page: Path, text: str, maker: str = MAKER) -> None:
     """Replace what stands between the marks. Raises DataError for a page without them."""
+    begin, end = marks(maker)
     content = page.read_text(encoding="utf-8")
-    if content.count(BEGIN) != 1 or content.count(END) != 1:
-        raise DataError(page, 0, "marks", page.name, f"must hold {BEGIN} and {END} once")
-    before, rest = content.split(BEGIN)
-    _, after = rest.split(END)
-    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+    if content.count(begin) != 1 or content.count(end) != 1:
+        raise DataError(page, 0, "marks", page.name, f"must hold {begin} and {end} once")
+    before, rest = content.split(begin)
+    _, after = rest.split(end)
+    page.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
 
 
 def _remark(row: Row, result: Result | None) -> str:
@@ -85,7 +90,7 @@ def _remark(row: Row, result: Result | None) -> str:
         return f"{row.title}: failed: {result['error']}.\n"
     if result["scores"] is None:
         trained = result["trained"]
-        return f"{row.title}: {trained['epochs']} epochs without labels, {trained['why']}.\n"
+        return f"{row.title}: epochs {_drawn(trained)} without labels, {trained['why']}.\n"
     return ""
 
 
@@ -131,12 +136,17 @@ def _tail(row: Row, result: Result) -> Sequence[str]:
     trained = result["trained"]
     if trained is None:
         return ("as committed", NONE, row.reported or NONE)
-    share = trained["crops"] / trained["planned_crops"]
-    epochs = f"{trained['epochs']} of {trained['planned_epochs']}"
-    if share < 1:
-        epochs += f" ({100 * share:.0f} % of the crops)"
     said = "yes" if trained["converged"] else "**no**"
-    return (epochs, f"{said}: {trained['why']}", row.reported or NONE)
+    return (_drawn(trained), f"{said}: {trained['why']}", row.reported or NONE)
+
+
+def _drawn(trained: Mapping[str, Any]) -> str:
+    """How much of the recipe's training there was."""
+    epochs = f"{trained['epochs']} of {trained['planned_epochs']}"
+    share = trained["crops"] / trained["planned_crops"]
+    if share >= 1:
+        return epochs
+    return f"{epochs} ({100 * share:.{0 if share >= 0.01 else 1}f} % of the crops)"
 
 
 def _ranged(numbers: Mapping[str, float], key: str) -> str:

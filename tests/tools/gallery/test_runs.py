@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from tools.gallery import runs
 from tools.gallery.rows import Row, read_gallery
-from tools.gallery.runs import Material, fit_budget, judge_convergence, row_key, validation_errors
+from tools.gallery.runs import (
+    Material,
+    fit_budget,
+    judge_convergence,
+    recipe_of,
+    row_key,
+    train_row,
+    validation_errors,
+)
+from tools.training import Recipe
 
 RECIPE = {"epochs": 30, "crops_per_epoch": 4096, "batch": 64, "warmup_epochs": 1}
 
@@ -92,3 +103,40 @@ def test_the_mean_error_is_over_the_columns_of_validation() -> None:
     row = {"epoch": "0", "loss": "9", "eer_wide": "0.2", "eer_narrow": "0.4", "seconds": "7"}
     assert validation_errors([row]) == [pytest.approx(0.3)]
     assert validation_errors([row], "eer_narrow") == [pytest.approx(0.4)]
+
+
+class _Trainer:
+    """Writes the history of a run that was not worth anything."""
+
+    def __init__(self, run: Path, bank: int) -> None:
+        self.run, self.bank = run, bank
+
+    def rehearse(self, steps: int) -> tuple[float, float]:
+        return 0.01, 0.1
+
+    def fit(self) -> None:
+        lines = ["epoch,loss,fpr95_sme_direct,seconds", *(f"{i},1,0.9,1" for i in range(60))]
+        (self.run / "history.csv").write_text("\n".join(lines) + "\n")
+
+
+def test_a_budget_cuts_a_bank_of_features_and_the_row_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+
+    def prepare(recipe: Recipe, data: Path, cache: Path, run: Path, *_: Path, **__: object) -> Any:
+        made.append(recipe["train"]["bank"])
+        return _Trainer(run, made[-1])
+
+    monkeypatch.setattr(runs, "prepare", prepare)
+    row = read_gallery().named("fusion_cores")
+    assert recipe_of(row)["train"]["bank"] == 4096
+    material = Material(tmp_path, tmp_path, tmp_path / "s", torch.device("cpu"), budget_minutes=0.5)
+    trained = train_row(row, material, tmp_path / "run", None)
+    assert made == [512, 512]  # rehearsed and trained with the same
+    assert trained.epochs == 60
+    assert not trained.converged
+    assert "a bank of 512 crops for 4,096" in trained.why
+
+    train_row(row, replace(material, budget_minutes=60.0), tmp_path / "other", None)
+    assert made[2:] == [4096, 4096]

@@ -10,7 +10,7 @@ import pytest
 from tools.data import DataError
 from tools.gallery.plots import draw
 from tools.gallery.rows import Gallery, Row
-from tools.gallery.table import BEGIN, END, markdown, put_between, read_results, write_result
+from tools.gallery.table import markdown, marks, put_between, read_results, write_result
 
 RECIPE = Path("recipe.yaml")
 GALLERY = Gallery(
@@ -89,10 +89,14 @@ def test_an_attributor_has_a_table_of_its_own_and_a_committed_bundle_says_so() -
 
 def test_the_table_replaces_what_stood_between_the_marks_and_nothing_else(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text(f"Before.\n{BEGIN}\nold\n{END}\nAfter.\n")
+    (begin, end), (other, other_end) = marks(), marks("another tool")
+    page.write_text(f"Before.\n{begin}\nold\n{end}\nAfter.\n{other}\n{other_end}\n")
     put_between(page, "new")
     put_between(page, "newer")
-    assert page.read_text() == f"Before.\n{BEGIN}\nnewer\n{END}\nAfter.\n"
+    put_between(page, "its own", "another tool")
+    assert page.read_text() == (
+        f"Before.\n{begin}\nnewer\n{end}\nAfter.\n{other}\nits own\n{other_end}\n"
+    )
 
 
 def test_a_page_without_marks_is_refused(tmp_path: Path) -> None:
