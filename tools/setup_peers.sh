@@ -17,9 +17,9 @@ for pair in $wanted; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing+=("${pair##*:}")
 done
 if [ "$1" = test ]; then
-    # Libraries and plugins have no command of their own to look for.
+    # Libraries, plugins and voices have no command of their own to look for.
     for package in libportaudio2 libasound2-plugins gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
-        gstreamer1.0-plugins-bad gstreamer1.0-libav libspeex1; do
+        gstreamer1.0-plugins-bad gstreamer1.0-libav libspeex1 festvox-kallpc16k; do
         dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
     done
 fi

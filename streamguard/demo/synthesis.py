@@ -31,6 +31,15 @@ class Synthesizer:
 
     encoding: str = "utf-8"
     """Of the text file."""
+    voices: str = ""
+    """Pattern of the folders of its voices below ``/``, where they are packages of their own."""
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether the program is there, and has something to speak with."""
+        if shutil.which(self.program) is None:
+            return False
+        return not self.voices or any(Path("/").glob(self.voices))
 
     def speak(self, text: str) -> npt.NDArray[np.float64]:
         """The text as speech at 8 kHz, full scale 1.0. Raises DemoError if the program fails."""
@@ -56,6 +65,9 @@ class Synthesizer:
             raise DemoError(f"{self.name} failed with status {err.returncode}: {said}") from err
         except (OSError, subprocess.TimeoutExpired) as err:
             raise DemoError(f"{self.name} failed: {err}") from err
+        if not wav.exists() or not wav.stat().st_size:
+            # What festival does without a voice, with status 0.
+            raise DemoError(f"{self.name} wrote no speech; has it a voice?")
 
 
 SYNTHESIZERS: Final = (
@@ -66,13 +78,19 @@ SYNTHESIZERS: Final = (
         "espeak-ng",
         ("-v", "en-us", "-s", "160", "-f", "{text}", "-w", "{wav}"),
     ),
-    Synthesizer("festival", "text2wave", "festival", ("{text}", "-o", "{wav}")),
+    Synthesizer(
+        "festival",
+        "text2wave",
+        "festival",
+        ("{text}", "-o", "{wav}"),
+        voices="usr/share/festival/voices/*/*",
+    ),
 )
 
 
 def installed() -> tuple[Synthesizer, ...]:
     """Those that this machine has, at least one. Raises DemoError naming the packages."""
-    found = tuple(s for s in SYNTHESIZERS if shutil.which(s.program) is not None)
+    found = tuple(s for s in SYNTHESIZERS if s.is_installed)
     if not found:
         names = ", ".join(s.package for s in SYNTHESIZERS)
         raise DemoError(

@@ -83,8 +83,8 @@ def test_missing_recordings_name_the_debian_package(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("synthesizer", SYNTHESIZERS, ids=lambda s: str(s.package))
 def test_each_synthesizer_speaks(synthesizer: synthesis.Synthesizer) -> None:
-    if shutil.which(synthesizer.program) is None:
-        pytest.skip(f"{synthesizer.program} is not installed")
+    if not synthesizer.is_installed:
+        pytest.skip(f"{synthesizer.program} is not installed, or has no voice")
     speech = synthesizer.speak("The door is open.")
     assert 0.5 < len(speech) / RATE_HZ < 4.0
     assert voices.active_level_dbfs(speech) > -40
@@ -105,6 +105,18 @@ def test_a_failing_synthesizer_says_what_it_said() -> None:
     absent = synthesis.Synthesizer("absent", "/no/such/program", "none", ())
     with pytest.raises(DemoError, match="absent failed"):
         absent.speak("x")
+
+
+def test_a_synthesizer_without_a_voice_is_not_taken_for_one(tmp_path: Path) -> None:
+    """Festival without a voice ends with status 0 and an empty file."""
+    mute = synthesis.Synthesizer("mute", "sh", "none", ("-c", "true > '{wav}'"))
+    with pytest.raises(DemoError, match="mute wrote no speech"):
+        mute.speak("x")
+    folder = str(tmp_path).removeprefix("/")
+    voiceless = synthesis.Synthesizer("mute", "sh", "none", (), voices=f"{folder}/*/*")
+    assert not voiceless.is_installed
+    (tmp_path / "english" / "kal").mkdir(parents=True)
+    assert voiceless.is_installed
 
 
 def test_no_speech_carries_the_digits_in_band_and_as_events() -> None:
