@@ -206,11 +206,14 @@ def test_ctrl_c_ends_it_soon_and_without_a_traceback(
         for _ in range(600):
             file.write(samples)
     short(voice, "first.wav")
+    # Tests in the background of a shell ignore the signal, and so would what they start.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         program("analyze", "--json", "--config", small_models, "first.wav", "long.flac"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
+    signal.signal(signal.SIGINT, before)
     assert process.stdout is not None
     process.stdout.readline()  # it is at work on the second one
     process.send_signal(signal.SIGINT)
