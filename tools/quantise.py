@@ -7,6 +7,9 @@ own calibration, on the calibration split; then the comparison with fp32 on the 
 The bundle changes only if the int8 answers are accepted: the 95 % interval (whole sources drawn
 anew) of every difference in EER or accuracy within half a point. Otherwise exit code 1; ``--keep``
 then writes graph, calibration and figures all the same, but ``engine: auto`` will not take them.
+
+``--signed`` makes a graph as TensorRT asks for (target ``tensorrt-int8``), in place of the one
+that is fastest on a CPU; its calibration and comparison are made on the CPU all the same.
 """
 
 from __future__ import annotations
@@ -43,7 +46,12 @@ PRECISION = "int8"
 
 
 def add_int8(
-    folder: Path, clips: Sequence[Clip], cache: AudioCache, most_damage: float = MOST_DAMAGE
+    folder: Path,
+    clips: Sequence[Clip],
+    cache: AudioCache,
+    most_damage: float = MOST_DAMAGE,
+    *,
+    signed: bool = False,
 ) -> Quantised:
     """Put the int8 graph into the bundle, calibrated on these clips of training sources.
 
@@ -55,7 +63,7 @@ def add_int8(
     carried = frozenset(state.target for state in graph.state)
     try:
         rows = service_rows(bundle, clips, cache)
-        made = quantise(bundle.read_graph(body), rows, carried, most_damage)
+        made = quantise(bundle.read_graph(body), rows, carried, most_damage, signed=signed)
     except ValueError as err:
         raise BundleError(str(folder), f"graphs.{body}: {err}") from err
     add_graph(folder, f"{graph.unit}_{PRECISION}", made.data, body, PRECISION)
@@ -110,6 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--keep", action="store_true", help="write the bundle even if int8 is not accepted"
     )
+    parser.add_argument("--signed", action="store_true", help="symmetric bytes, for TensorRT")
     options = parser.parse_args(argv)
     folder = find_bundle(options.bundle)
     manifest = load_bundle(folder).manifest
@@ -129,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         work = Path(temporary) / folder.name
         shutil.copytree(folder, work)
         clips = drawn(roles["train"], options.per_class)
-        made = add_int8(work, clips, cache, options.most_damage)
+        made = add_int8(work, clips, cache, options.most_damage, signed=options.signed)
         update_document(work, calibrate(work, roles["calibration"], cache, promise, PRECISION))
         found = accept(work, roles["validation"], cache)
         _say(made, found)

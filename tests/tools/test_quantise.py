@@ -80,7 +80,11 @@ def run_tool(
         assert {clip.source_repo for clip in clips} == {"held"}
         return found
 
-    monkeypatch.setattr(quantise, "quantise", lambda *rest: made)
+    def quantised(*_: Any, signed: bool) -> Quantised:
+        assert signed == ("--signed" in more)
+        return made
+
+    monkeypatch.setattr(quantise, "quantise", quantised)
     monkeypatch.setattr(quantise, "calibrate", calibrated)
     monkeypatch.setattr(quantise, "accept_detector", accepted)
     options = ["--data", str(data), "--split", str(data / "split.yaml")]
@@ -102,6 +106,12 @@ def test_an_accepted_int8_graph_is_written_with_its_figures(
     assert "eer_direct: +0.10 points, 95 % [-0.20, +0.30]" in said
     assert "verdicts that differ: 1 of 4 pseudo-legs" in said
     assert [path.name for path in detector.parent.iterdir()] == ["detector"]
+
+
+def test_a_signed_graph_is_asked_for(
+    detector: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run_tool(detector, data, monkeypatch, FOUND, "--signed") == 0
 
 
 def test_one_that_is_not_accepted_leaves_the_bundle_as_it_was(

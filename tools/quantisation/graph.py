@@ -1,7 +1,9 @@
 """One float32 ONNX graph to static int8: nodes chosen by what each of them costs the answer.
 
 Quantise-dequantise pairs around convolutions and matrix products, activations in unsigned bytes,
-weights in signed bytes per output channel; ONNX Runtime fuses them to its integer kernels.
+weights in signed bytes per output channel; ONNX Runtime fuses them to its integer kernels. Signed
+graphs are for TensorRT, which takes no other: activations in signed bytes around zero (what is
+never negative loses a bit by that), weights and biases that stay float in the file.
 """
 
 from __future__ import annotations
@@ -47,6 +49,7 @@ hundredth."""
 MOST_ROWS_HURT = 100
 """By which the damage of nodes is measured; the ranges come from all."""
 _BATCH = 8
+_SIGNED = {"ActivationSymmetric": True, "AddQDQPairToWeight": True, "QuantizeBias": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +80,15 @@ def quantise(
     rows: Sequence[Row],
     carried: frozenset[str],
     most_damage: float = MOST_DAMAGE,
+    *,
+    signed: bool = False,
 ) -> Quantised:
     """The graph in int8, calibrated on rows of its inputs.
 
     ``carried``: outputs that are state and no answer. Raises ValueError if no node is worth it.
     """
     with tempfile.TemporaryDirectory() as temporary, _quiet():
-        work = _Work(Path(temporary), graph, rows)
+        work = _Work(Path(temporary), graph, rows, signed=signed)
         sample = rows[:: math.ceil(len(rows) / MOST_ROWS_HURT)]
         sizes = work.sizes()
         if not sizes:
@@ -123,8 +128,9 @@ def worth_it(nodes: Mapping[str, tuple[int, float]], most_damage: float) -> froz
 class _Work:
     """A prepared graph in a temporary folder, its rows, and the ranges of its tensors."""
 
-    def __init__(self, folder: Path, graph: bytes, rows: Sequence[Row]) -> None:
+    def __init__(self, folder: Path, graph: bytes, rows: Sequence[Row], *, signed: bool) -> None:
         self.folder = folder
+        self.signed = signed
         self.rows = rows
         self.prepared = folder / "prepared.onnx"
         source = folder / "source.onnx"
@@ -168,10 +174,11 @@ class _Work:
             _Reader(self.rows),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
-            activation_type=QuantType.QUInt8,
+            activation_type=QuantType.QInt8 if self.signed else QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             nodes_to_quantize=[*nodes, *behind],
             calibration_cache_path=self.folder / "ranges.json",
+            extra_options=_SIGNED if self.signed else {},
         )
         model = onnx.load(target)
         del model.metadata_props[:]

@@ -85,6 +85,21 @@ def test_a_deep_convolution_becomes_int8_and_what_reads_powers_stays_float(
     assert "Relu" not in Counter(node.op_type for node in model.graph.node), "the bytes end at 0"
 
 
+def test_a_signed_graph_is_symmetric_throughout_as_tensorrt_wants_it(small: bytes) -> None:
+    made = quantise(small, rows(40), frozenset({"state_out"}), signed=True)
+    assert [one.node for one in made.candidates if one.chosen] == ["convolve"]
+    assert 0 < made.damage < quantisation.MOST_DAMAGE
+    model = onnx.load_from_string(made.data)
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    pairs = [n for n in model.graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    assert {node.op_type for node in pairs} == {"QuantizeLinear", "DequantizeLinear"}
+    for node in pairs:
+        zero = stored[node.input[2]]
+        assert zero.data_type == TensorProto.INT8
+        assert not numpy_helper.to_array(zero).any()
+    assert stored["kernel"].data_type == TensorProto.FLOAT, "its bytes come from a pair, too"
+
+
 def test_the_same_rows_give_the_same_bytes(small: bytes) -> None:
     one, two = (quantise(small, rows(16), frozenset({"state_out"})) for _ in range(2))
     assert one.data == two.data
