@@ -55,7 +55,6 @@ def measure_statistics(trainer: Trainer, batches: int) -> None:
     """
     model = trainer.averaged
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # the plain mean of all batches
@@ -67,26 +66,24 @@ def measure_statistics(trainer: Trainer, batches: int) -> None:
             features = model.features(torch.from_numpy(batch.samples), valid)
             model.outputs(model.activations(features).float(), valid)
     model.eval()
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
 
 
 def average(trainer: Trainer, checkpoints: Sequence[Path], batches: int) -> dict[str, float]:
     """Put the average into ``trainer.averaged``; its validation. Raises CheckpointError."""
-    states = [_read(path, trainer) for path in checkpoints]
+    own = trainer.state({})
+    states = [_read(path, own) for path in checkpoints]
     trainer.averaged.load_state_dict(mean_weights(states))
     measure_statistics(trainer, batches)
     trainer.model.load_state_dict(trainer.averaged.state_dict())
     return trainer.measure()
 
 
-def _read(path: Path, trainer: Trainer) -> Mapping[str, Tensor]:
-    """The weights of a run of the same network on the same labels."""
+def _read(path: Path, own: Mapping[str, Any]) -> Mapping[str, Tensor]:
+    """The weights of a run of the network and the labels of ``own``, a checkpoint's state."""
     state = load_checkpoint(path)
-    own = trainer.state({})
-    for part, what in (("system", "system"), ("task", "task"), ("network", "network")):
+    for part in ("system", "task", "network"):
         if state["recipe"].get(part) != own["recipe"].get(part):
-            raise CheckpointError(path, f"its recipe has another {what}")
+            raise CheckpointError(path, f"its recipe has another {part}")
     if state["labels"] != own["labels"]:
         raise CheckpointError(path, "was trained on other labels")
     validation = state["validation"]
@@ -119,15 +116,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.split, device=torch.device("cpu"),
     )  # fmt: skip
     validation = average(trainer, options.checkpoints, options.batches)
-    save_checkpoint(options.run / "best.pt", _checkpoint(trainer, options, validation))
+    made_of = {"averaged": [str(path) for path in options.checkpoints]}
+    save_checkpoint(options.run / "best.pt", trainer.state(validation) | made_of)
     print(f"{options.run / 'best.pt'}: {_text(validation)}")
     return 0
-
-
-def _checkpoint(
-    trainer: Trainer, options: argparse.Namespace, validation: Mapping[str, float]
-) -> dict[str, Any]:
-    return trainer.state(validation) | {"averaged": [str(path) for path in options.checkpoints]}
 
 
 if __name__ == "__main__":

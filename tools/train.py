@@ -36,7 +36,7 @@ from tools.data import (
 from tools.draws import Balance
 from tools.labels import Labels
 from tools.section import RecipeError, section
-from tools.trainer import Trainer, task
+from tools.trainer import Trainer, TrainSettings, task
 from tools.training import CheckpointError, Recipe, load_recipe
 from tools.validation import Evaluation
 
@@ -97,13 +97,11 @@ def prepare(
         recordings["noise"],
         recordings["rir"],
     )
-    settings = recipe["train"]
+    settings = section(TrainSettings, "train", recipe.get("train"))
     return Trainer(
         recipe,
         run,
-        BatchMaker(
-            shares, augmenter, settings["batch"], tuple(settings["hops"]), withhold=bool(auxiliary)
-        ),
+        BatchMaker(shares, augmenter, settings.batch, settings.hops, withhold=bool(auxiliary)),
         Evaluation.of(Crops(held, audio, context), labels, recipe["seed"]),
         labels,
         device or torch.device("cpu"),

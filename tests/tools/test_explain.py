@@ -3,37 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-import torch
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from models.cnn_lstm.network import build
 from tests.tools.clips import buzz
+from tests.tools.explained import quick_saliency, run_of_chance
 from tools.explain import explain_file, main
-from tools.explanation import saliency
 from tools.explanation.picture import draw, draw_comparison
-from tools.training import load_recipe, save_checkpoint
 
-pytestmark = [pytest.mark.train, pytest.mark.timeout(120)]
+__all__ = ["quick_saliency"]
+pytestmark = [
+    pytest.mark.train,
+    pytest.mark.timeout(120),
+    pytest.mark.usefixtures("quick_saliency"),
+]
 MODELS = Path(__file__).parents[2] / "models"
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(saliency, "SHAP_SAMPLES", 4)
-    monkeypatch.setattr(saliency, "ROUGH_SAMPLES", 2)
-    monkeypatch.setattr(saliency, "RANDOM_SEEDS", (1,))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -43,20 +33,10 @@ def voice_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def _run(folder: Path, kind: str) -> Path:
-    """A checkpoint with weights of chance: what an explanation looks like does not need better."""
-    recipe = load_recipe(MODELS / "cnn_lstm" / "comparison.yaml", {"network.features": kind})
-    torch.manual_seed(0)
-    labels: dict[str, list[str]] = {"technology": [], "generator": []}
-    state = {"recipe": recipe, "labels": labels, "model": build(recipe, labels).state_dict()}
-    save_checkpoint(folder / kind / "best.pt", state)
-    return folder / kind
-
-
 def test_a_window_is_explained_in_arrays_numbers_and_a_picture(
     tmp_path: Path, voice_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = _run(tmp_path, "lfcc")
+    run = run_of_chance(tmp_path, "lfcc")
     out = tmp_path / "out"
     assert main([str(voice_file), "--at", "1", "--run", str(run), "--out", str(out)]) == 0
     said = capsys.readouterr().out
@@ -82,7 +62,7 @@ def test_networks_on_several_features_stand_beside_each_other(
 ) -> None:
     words = [str(voice_file), "--at", "1", "--out", str(tmp_path)]
     for kind in ("mfcc", "gfcc"):
-        words += ["--run", str(_run(tmp_path, kind))]
+        words += ["--run", str(run_of_chance(tmp_path, kind))]
     assert main(words) == 0
     said = capsys.readouterr().out
     assert "| MFCC (mfcc) |" in said
@@ -100,7 +80,7 @@ def test_titles_stay_inside_the_picture_whatever_a_file_is_called(
         drawn.append(figure)
 
     monkeypatch.setattr(Figure, "savefig", keep)
-    found = explain_file(voice_file, 1.0, _run(tmp_path, "mfcc"))
+    found = explain_file(voice_file, 1.0, run_of_chance(tmp_path, "mfcc"))
     named = replace(found, file="0123456789" * 20 + ".flac", run="abcdefghij" * 20)
     draw(named, tmp_path / "one.png")
     draw_comparison([named, named], tmp_path / "two.png")
@@ -120,7 +100,7 @@ def test_a_window_starts_where_its_frames_lie_in_the_file(tmp_path: Path) -> Non
     samples[20000:20080] = 20000
     file = tmp_path / "click.wav"
     soundfile.write(file, samples, 16000)
-    found = explain_file(file, 1.0, _run(tmp_path, "lfcc"))
+    found = explain_file(file, 1.0, run_of_chance(tmp_path, "lfcc"))
     loudest = int(found.power.sum(axis=1).argmax())
     assert found.start_s + 0.01 * (loudest + 0.5) == pytest.approx(1.2525, abs=0.0151)
 
@@ -132,7 +112,7 @@ def test_a_bundle_of_another_network_is_refused(tmp_path: Path, voice_file: Path
     if not (bundle / "bundle.yaml").exists():
         pytest.skip("models/cnn_lstm/bundle is not there")
     with pytest.raises(StreamguardError, match="not exported from it"):
-        explain_file(voice_file, 1.0, _run(tmp_path, "lfcc"), str(bundle))
+        explain_file(voice_file, 1.0, run_of_chance(tmp_path, "lfcc"), str(bundle))
 
 
 def test_a_window_without_speech_is_not_explained(tmp_path: Path) -> None:
@@ -141,4 +121,4 @@ def test_a_window_without_speech_is_not_explained(tmp_path: Path) -> None:
     file = tmp_path / "silence.wav"
     soundfile.write(file, np.zeros(48000), 16000)
     with pytest.raises(StreamguardError, match="no speech"):
-        explain_file(file, 1.0, _run(tmp_path, "lfcc"))
+        explain_file(file, 1.0, run_of_chance(tmp_path, "lfcc"))

@@ -3,43 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
-from models.cnn_lstm.network import build
 from tests.tools.clips import clip, speaking_collection
-from tools.explanation import saliency
+from tests.tools.explained import quick_saliency, run_of_chance
 from tools.gallery.saliency import MAKER, Looked, main, markdown, mean_over_sources, windows
 from tools.gallery.table import marks
-from tools.training import load_recipe, save_checkpoint
 
-pytestmark = [pytest.mark.train, pytest.mark.timeout(120)]
+__all__ = ["quick_saliency"]
+pytestmark = [
+    pytest.mark.train,
+    pytest.mark.timeout(120),
+    pytest.mark.usefixtures("quick_saliency"),
+]
 MODELS = Path(__file__).parents[3] / "models"
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(saliency, "SHAP_SAMPLES", 4)
-    monkeypatch.setattr(saliency, "ROUGH_SAMPLES", 2)
-    monkeypatch.setattr(saliency, "RANDOM_SEEDS", (1,))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def _run(folder: Path, kind: str) -> Path:
-    """A checkpoint with weights of chance."""
-    recipe = load_recipe(MODELS / "cnn_lstm" / "comparison.yaml", {"network.features": kind})
-    torch.manual_seed(0)
-    labels: dict[str, list[str]] = {"technology": [], "generator": []}
-    state = {"recipe": recipe, "labels": labels, "model": build(recipe, labels).state_dict()}
-    save_checkpoint(folder / kind / "best.pt", state)
-    return folder / kind
 
 
 def test_networks_are_compared_on_the_windows_of_both_classes(tmp_path: Path) -> None:
@@ -50,7 +30,7 @@ def test_networks_are_compared_on_the_windows_of_both_classes(tmp_path: Path) ->
     words = ["--data", str(data), "--split", str(data / "split.yaml"), "--out", str(out)]
     words += ["--page", str(page), "--each", "1"]
     for kind in ("lfcc", "mfcc"):
-        words += ["--run", str(_run(tmp_path / "runs", kind))]
+        words += ["--run", str(run_of_chance(tmp_path / "runs", kind))]
     assert main(words) == 0
     found = [json.loads(line) for line in (out / "windows.jsonl").read_text().splitlines()]
     assert [(i["features"], i["spoof"]) for i in found] == [
